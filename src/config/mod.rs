@@ -1,0 +1,3 @@
+//! Files, flags and environment → typed, validated, printable configuration.
+
+pub mod spec;

@@ -1,0 +1,3 @@
+//! Where replicas live.
+
+pub mod process;
