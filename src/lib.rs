@@ -10,3 +10,4 @@ pub mod probe;
 pub mod proxy;
 pub mod queue_proxy;
 pub mod runtime;
+pub mod sync;

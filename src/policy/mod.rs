@@ -1,1 +1,2 @@
 //! policy
+pub mod dispatch;
