@@ -21,7 +21,7 @@ mod sync {
     }
 }
 #[path = "../../src/policy/dispatch.rs"]
-mod dispatch;
+pub mod dispatch;
 mod policy {
     pub use crate::dispatch;
 }
