@@ -8,6 +8,7 @@
 //! `E` is what a permit leads to (a replica's endpoint), `R` why the owner refuses those who wait.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -232,6 +233,12 @@ impl<E: Clone, R: Clone> Clone for Breaker<E, R> {
     }
 }
 
+impl<E: Clone, R: Clone> fmt::Debug for Breaker<E, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breaker").field("waiting", &self.waiting()).field("in_flight", &self.in_flight()).finish()
+    }
+}
+
 // === impl State ===
 
 impl<E, R> State<E, R> {
@@ -265,6 +272,12 @@ impl<E: Clone, R: Clone> Permit<E, R> {
     /// Tells how long the replica took to the head of its response.
     pub fn answered(&self, took: Duration) {
         self.breaker.state.lock().dispatch.answered(self.slot.replica, took);
+    }
+}
+
+impl<E: Clone, R: Clone> fmt::Debug for Permit<E, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").field("replica", &self.slot.replica).finish_non_exhaustive()
     }
 }
 
