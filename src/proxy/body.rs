@@ -263,6 +263,11 @@ impl Prefetched {
         }
     }
 
+    /// Whether the sender broke off.
+    pub fn failed(&self) -> bool {
+        self.error.is_some()
+    }
+
     /// Bytes read so far.
     pub fn bytes(&self) -> u64 {
         self.bytes

@@ -66,6 +66,9 @@ pub enum ProxyError {
     /// The app closed or broke the exchange after it may have got the request. Not safe to repeat.
     #[error("the app broke the exchange: {0}")]
     App(String),
+    /// The client went away while it waited; nobody reads the answer.
+    #[error("the client went away")]
+    ClientGone,
     /// The request cannot be forwarded as it is.
     #[error("{0}")]
     BadRequest(&'static str),
@@ -142,7 +145,9 @@ impl ProxyError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::NoService(_) | Self::NoHost | Self::BadRequest(_) | Self::RateLimit { .. } => Fault::Client,
+            Self::NoService(_) | Self::NoHost | Self::BadRequest(_) | Self::RateLimit { .. } | Self::ClientGone => {
+                Fault::Client
+            }
             Self::Overflow { .. } | Self::Asleep | Self::Refused(_) => Fault::Capacity,
             Self::Timeout { stage: Stage::Activation, .. } => Fault::Capacity,
             Self::Timeout { .. } | Self::App(_) => Fault::App,
@@ -154,6 +159,8 @@ impl ProxyError {
         match self {
             Self::NoService(_) => StatusCode::NOT_FOUND,
             Self::NoHost | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            // nginx's code for it, seen in metrics only.
+            Self::ClientGone => StatusCode::from_u16(499).expect("in range"),
             Self::RateLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Overflow { .. } | Self::Asleep | Self::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -163,6 +170,7 @@ impl ProxyError {
 
     /// The status for gRPC (<https://grpc.github.io/grpc/core/md_doc_statuscodes.html>).
     fn grpc_status(&self) -> u32 {
+        const CANCELLED: u32 = 1;
         const INVALID_ARGUMENT: u32 = 3;
         const DEADLINE_EXCEEDED: u32 = 4;
         const RESOURCE_EXHAUSTED: u32 = 8;
@@ -170,6 +178,7 @@ impl ProxyError {
         const UNAVAILABLE: u32 = 14;
         match self {
             Self::NoService(_) => UNIMPLEMENTED,
+            Self::ClientGone => CANCELLED,
             Self::NoHost | Self::BadRequest(_) => INVALID_ARGUMENT,
             Self::RateLimit { .. } => RESOURCE_EXHAUSTED,
             Self::Overflow { .. } | Self::Asleep | Self::Refused(_) | Self::App(_) => UNAVAILABLE,
@@ -192,6 +201,7 @@ impl ProxyError {
             Self::Timeout { stage: Stage::Idle, .. } => "idle_timeout",
             Self::Timeout { stage: Stage::Request, .. } => "request_timeout",
             Self::App(_) => "app_error",
+            Self::ClientGone => "client_gone",
             Self::BadRequest(_) => "bad_request",
         }
     }

@@ -38,8 +38,8 @@ pub struct Forward {
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum Failure {
-    /// Nothing was sent: take another slot and try again.
-    NotSent(Box<Forward>, SendError),
+    /// Nothing was sent: give the slot back, take another and try again.
+    NotSent(Box<Forward>, Permit, SendError),
     /// Final.
     Final(ProxyError),
 }
@@ -82,8 +82,8 @@ impl Forward {
             Err(SendError::Connect { addr, error, request }) => {
                 let Self { traits, dialect, started, counted, .. } = self;
                 let again = Self { request: *request, traits, dialect, started, counted };
-                let request = Box::default();
-                return Err(Failure::NotSent(Box::new(again), SendError::Connect { addr, error, request }));
+                let error = SendError::Connect { addr, error, request: Box::default() };
+                return Err(Failure::NotSent(Box::new(again), permit, error));
             }
             Err(error @ SendError::Broken(_)) => {
                 return Err(Failure::Final(ProxyError::App(error.to_string())));
