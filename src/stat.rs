@@ -27,6 +27,8 @@ struct State {
     read_total: u64,
     /// When `current` last fell to zero.
     idle_since: Instant,
+    /// Time that requests held a slot, and how many did, since `read_at`.
+    served: (Duration, u32),
 }
 
 /// Load since the last reading.
@@ -42,6 +44,8 @@ pub struct Reading {
     pub peak: u32,
     /// When the last request ended; `None` while one is in the service.
     pub idle_since: Option<Instant>,
+    /// How long the requests that ended held their slots, on average.
+    pub service_time: Option<Duration>,
 }
 
 /// One request in the service; it leaves when this is dropped.
@@ -65,6 +69,7 @@ impl Meter {
             read_at: now,
             read_total: 0,
             idle_since: now,
+            served: (Duration::ZERO, 0),
         };
         Self { state: Mutex::new(state) }
     }
@@ -107,7 +112,9 @@ impl Meter {
             current: state.current,
             peak: state.peak,
             idle_since: (state.current == 0).then_some(state.idle_since),
+            service_time: state.served.0.checked_div(state.served.1),
         };
+        state.served = (Duration::ZERO, 0);
         state.integral = 0.0;
         state.read_at = now;
         state.read_total = state.total;
@@ -139,6 +146,15 @@ impl State {
 }
 
 // === impl Counted ===
+
+impl Counted {
+    /// The request held a slot for this long.
+    pub fn served(&self, took: Duration) {
+        let (sum, count) = &mut self.meter.state.lock().served;
+        *sum += took;
+        *count += 1;
+    }
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {

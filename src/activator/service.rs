@@ -12,6 +12,7 @@ use super::limits::RateLimits;
 use super::wake::Wakeups;
 use crate::clock;
 use crate::config::spec::{NoWake, ServiceKey, ServiceSpec};
+use crate::policy::Learned;
 use crate::proxy::Line;
 use crate::proxy::error::{ProxyError, Refusal};
 use crate::proxy::metrics::ServiceMetrics;
@@ -36,8 +37,8 @@ pub struct Service {
     /// Bytes that waiting requests hold.
     buffered: AtomicU64,
     trouble: ArcSwapOption<Trouble>,
-    /// How long starts took lately; the autoscaler sets it, `Retry-After` uses it.
-    expected_start: Mutex<Option<Duration>>,
+    /// How long starts and requests took lately: sizes the first start, and `Retry-After`.
+    learned: Mutex<Learned>,
     wakeups: Arc<Wakeups>,
     poked: AtomicBool,
 }
@@ -77,7 +78,7 @@ impl Service {
             spec: ArcSwap::new(spec),
             buffered: AtomicU64::new(0),
             trouble: ArcSwapOption::empty(),
-            expected_start: Mutex::new(None),
+            learned: Mutex::default(),
             wakeups,
             poked: AtomicBool::new(false),
             key,
@@ -124,7 +125,10 @@ impl Service {
     pub fn set_trouble(&self, trouble: Trouble) {
         let refusal = trouble.refusal(clock::now());
         self.trouble.store(Some(Arc::new(trouble)));
-        self.line.refuse_waiting(&refusal);
+        // While older replicas serve, a changed service that cannot start keeps nobody from them.
+        if self.line.replicas() == 0 {
+            self.line.refuse_waiting(&refusal);
+        }
     }
 
     /// It started.
@@ -134,12 +138,17 @@ impl Service {
 
     /// How long a start is expected to take, when one has been seen.
     pub fn expected_start(&self) -> Option<Duration> {
-        *self.expected_start.lock()
+        self.learned.lock().start()
     }
 
-    /// Tells how long starts take.
-    pub fn expect_start(&self, took: Duration) {
-        *self.expected_start.lock() = Some(took);
+    /// What was learned of its times.
+    pub fn learned(&self) -> Learned {
+        self.learned.lock().clone()
+    }
+
+    /// Takes a new observation.
+    pub fn learn(&self, observe: impl FnOnce(&mut Learned)) {
+        observe(&mut self.learned.lock());
     }
 
     /// When a request that was refused for lack of room may come back: after a start while there is no replica.

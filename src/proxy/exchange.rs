@@ -18,22 +18,25 @@ pub struct Exchange {
     counted: Option<Counted>,
     metrics: Arc<ServiceMetrics>,
     started: Instant,
+    /// When it got its slot.
+    bound: Instant,
     status: u16,
 }
 
 // === impl Exchange ===
 
 impl Exchange {
-    /// A request that came at `started`, was answered with `status` and holds these.
+    /// A request that came at `started`, got its slot at `bound`, was answered with `status` and holds these.
     pub fn new(
         permit: Permit,
         counted: Option<Counted>,
         lease: Option<Lease>,
         metrics: Arc<ServiceMetrics>,
         started: Instant,
+        bound: Instant,
         status: u16,
     ) -> Self {
-        Self { lease, permit: Some(permit), counted, metrics, started, status }
+        Self { lease, permit: Some(permit), counted, metrics, started, bound, status }
     }
 
     /// The response is complete: the connection can be used again.
@@ -49,7 +52,10 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         drop(self.lease.take());
         drop(self.permit.take());
-        drop(self.counted.take());
-        self.metrics.answered(self.status, clock::now().saturating_duration_since(self.started));
+        let now = clock::now();
+        if let Some(counted) = self.counted.take() {
+            counted.served(now.saturating_duration_since(self.bound));
+        }
+        self.metrics.answered(self.status, now.saturating_duration_since(self.started));
     }
 }
