@@ -73,9 +73,9 @@ impl Scaler {
         let (initial, min) = (scaler.spec.scaling.initial, scaler.spec.scaling.min);
         if initial > 0 {
             scaler.floor.wake(now, initial);
-            scaler.set(now, initial.max(min).min(scaler.spec.scaling.ceiling()), Reason::Wake, None);
+            scaler.set(initial.max(min).min(scaler.spec.scaling.ceiling()), Reason::Wake, None);
         } else if min > 0 {
-            scaler.set(now, min, Reason::Minimum, None);
+            scaler.set(min, Reason::Minimum, None);
         }
         scaler
     }
@@ -94,7 +94,7 @@ impl Scaler {
         let bounded = self.desired.max(scaling.min).min(scaling.ceiling());
         if bounded != self.desired {
             let reason = if bounded > self.desired { Reason::Minimum } else { Reason::Maximum };
-            self.set(now, bounded, reason, None);
+            self.set(bounded, reason, None);
         }
         self.spec = spec;
     }
@@ -111,7 +111,7 @@ impl Scaler {
         let wanted = first_scale(&backlog, &self.service.learned(), &self.spec.scaling);
         self.floor.wake(now, wanted);
         if wanted > self.desired {
-            self.set(now, wanted, Reason::Backlog, None);
+            self.set(wanted, Reason::Backlog, None);
         }
     }
 
@@ -121,7 +121,7 @@ impl Scaler {
         let one = 1.max(self.spec.scaling.activation).min(self.spec.scaling.ceiling());
         self.floor.wake(now, one);
         if one > self.desired {
-            self.set(now, one, Reason::Wake, None);
+            self.set(one, Reason::Wake, None);
         }
     }
 
@@ -131,7 +131,7 @@ impl Scaler {
             return false;
         }
         self.floor.clear();
-        self.set(now, self.spec.scaling.min, Reason::Idle, None);
+        self.set(self.spec.scaling.min, Reason::Idle, None);
         true
     }
 
@@ -207,10 +207,10 @@ impl Scaler {
                 decision = decision.at_least(1, Reason::NotYetZero);
             }
         }
-        self.set(now, decision.desired, decision.reason, Some(decision));
+        self.set(decision.desired, decision.reason, Some(decision));
     }
 
-    fn set(&mut self, _now: Instant, desired: u32, code: Reason, inputs: Option<Decision>) {
+    fn set(&mut self, desired: u32, code: Reason, inputs: Option<Decision>) {
         self.desired = desired;
         let waiting = self.service.line.waiting();
         let at_ms = clock::wall_millis();
