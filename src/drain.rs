@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 /// Told to all who serve. Cheap to clone; clones are the same drain.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
+    begun: CancellationToken,
     inner: Arc<Inner>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    begun: CancellationToken,
     open: AtomicUsize,
     closed: Notify,
 }
@@ -34,19 +34,25 @@ impl Drain {
         Self::default()
     }
 
+    /// A part that can be told to finish by itself, and is when the whole is. What it holds open, the whole waits for.
+    #[must_use]
+    pub fn part(&self) -> Self {
+        Self { begun: self.begun.child_token(), inner: self.inner.clone() }
+    }
+
     /// Tells everybody to finish.
     pub fn begin(&self) {
-        self.inner.begun.cancel();
+        self.begun.cancel();
     }
 
     /// Whether it has begun.
     pub fn is_draining(&self) -> bool {
-        self.inner.begun.is_cancelled()
+        self.begun.is_cancelled()
     }
 
     /// Resolves when it begins.
     pub async fn begun(&self) {
-        self.inner.begun.cancelled().await;
+        self.begun.cancelled().await;
     }
 
     /// Holds the drain up until the guard is dropped.
@@ -81,6 +87,21 @@ impl Drop for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_part_ends_alone_but_the_whole_waits_for_it() {
+        let whole = Drain::new();
+        let part = whole.part();
+        let open = part.open();
+        part.begin();
+        assert!(part.is_draining() && !whole.is_draining());
+        assert!(futures_util::FutureExt::now_or_never(whole.finished()).is_none());
+        drop(open);
+        whole.finished().await;
+        let other = whole.part();
+        whole.begin();
+        assert!(other.is_draining());
+    }
 
     #[tokio::test]
     async fn finishes_with_the_last_guard() {

@@ -22,6 +22,7 @@ pub mod clock;
 pub mod config;
 pub mod drain;
 pub mod events;
+pub mod fleet;
 pub mod inference;
 pub mod policy;
 pub mod probe;

@@ -210,7 +210,7 @@ impl Autoscaler {
             Command::Sleep(key, reply) => {
                 let entry = self.entries.get_mut(&key);
                 let slept = entry.is_some_and(|entry| {
-                    let slept = entry.scaler.sleep(now);
+                    let slept = entry.scaler.sleep();
                     entry.apply(&self.events);
                     slept
                 });

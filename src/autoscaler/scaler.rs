@@ -126,7 +126,7 @@ impl Scaler {
     }
 
     /// A person wants it down: to `min`, unless something waits or runs.
-    pub fn sleep(&mut self, now: Instant) -> bool {
+    pub fn sleep(&mut self) -> bool {
         if self.service.meter.current() > 0 {
             return false;
         }

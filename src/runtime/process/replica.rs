@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Machine;
+use super::machine::{Machine, own_variables};
 use super::child::{Child, Launch};
 use super::exit::Exit;
 use super::expand::{Ports, expand, expand_command};
@@ -218,7 +218,7 @@ impl Context {
         let launch = Launch {
             argv: expanded.argv,
             env: env.clone(),
-            env_remove: super::foreign_variables(),
+            env_remove: own_variables(),
             working_dir: process.working_dir.clone(),
             log: log.clone(),
         };

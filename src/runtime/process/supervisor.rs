@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::Machine;
+use super::machine::Machine;
 use super::logs::LogSink;
 use super::replica::{self, Report};
 use crate::activator::service::{Service, Trouble};
@@ -96,7 +96,6 @@ pub struct Supervisor {
     generation: u64,
     replicas: BTreeMap<ReplicaId, Entry>,
     starts: Starts,
-    started: u64,
 }
 
 #[derive(Debug)]
@@ -171,7 +170,6 @@ impl Supervisor {
             generation: 0,
             replicas: BTreeMap::new(),
             starts: Starts::default(),
-            started: 0,
         };
         tokio::spawn(supervisor.run());
         shared
@@ -249,8 +247,8 @@ impl Supervisor {
 
     fn start(&mut self) {
         let id = self.machine.next_replica();
-        self.started += 1;
-        let name = format!("{}-{}", self.service.key.name, self.started);
+        // The number is the machine's, so that no two replicas of any services ever share a name.
+        let name = format!("{}-{id}", self.service.key.name);
         let stop = CancellationToken::new();
         self.service.metrics.started();
         let view = ReplicaView {
