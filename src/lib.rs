@@ -31,3 +31,4 @@ pub mod queue_proxy;
 pub mod runtime;
 pub mod stat;
 pub mod sync;
+pub mod telemetry;
