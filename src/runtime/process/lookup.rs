@@ -91,7 +91,11 @@ impl SpawnError {
 }
 
 /// The file that `program` means: with a `/` relative to `dir`, else the first executable in `path`.
-pub(super) fn find(program: &str, path: Option<&OsStr>, dir: &Path) -> Result<PathBuf, SpawnError> {
+pub(in crate::runtime) fn find(
+    program: &str,
+    path: Option<&OsStr>,
+    dir: &Path,
+) -> Result<PathBuf, SpawnError> {
     match std::fs::metadata(dir) {
         Ok(meta) if meta.is_dir() => {}
         Ok(_) => {

@@ -1,6 +1,7 @@
 use std::io::Write;
+use std::os::fd::OwnedFd;
 
-use rustix::pipe::pipe;
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::lines::LINE_BYTES;
 use super::*;
@@ -11,13 +12,18 @@ fn key() -> ServiceKey {
     ServiceKey::new("default", "iris")
 }
 
+/// Other tests start processes, which must not hold this open.
+fn pipe() -> (OwnedFd, OwnedFd) {
+    pipe_with(PipeFlags::CLOEXEC).unwrap()
+}
+
 fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |m| m.len())
 }
 
 /// Gives `bytes` to the log through a pipe, from a thread, as an app would.
 fn print(log: &LogSink, bytes: impl FnOnce(&mut fs::File) + Send + 'static) {
-    let (reader, writer) = pipe().unwrap();
+    let (reader, writer) = pipe();
     log.attach(reader).unwrap();
     let mut writer = fs::File::from(writer);
     std::thread::spawn(move || bytes(&mut writer));
@@ -50,7 +56,7 @@ async fn keeps_a_tail_and_a_file() {
 #[tokio::test]
 async fn an_unfinished_line_is_seen() {
     let log = LogSink::memory();
-    let (reader, writer) = pipe().unwrap();
+    let (reader, writer) = pipe();
     log.attach(reader).unwrap();
     rustix::io::write(&writer, b"a\nPassword: ").unwrap();
     tokio::time::timeout(SOON, async {
