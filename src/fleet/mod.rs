@@ -19,7 +19,7 @@ use crate::activator::service::Service;
 use crate::activator::wake::Wakeups;
 use crate::activator::{Activator, ByPort};
 use crate::autoscaler::{self, Managed};
-use crate::config::spec::{ServiceKey, ServiceSpec, Source};
+use crate::config::spec::{ProcessSpec, ServiceKey, ServiceSpec, Source, Workload};
 use crate::drain::Drain;
 use crate::events::{Events, Kind};
 use crate::proxy::error::Refusal;
@@ -147,11 +147,13 @@ impl Fleet {
                 message.push_str(&format!(" · http://{port}"));
             }
             self.parts.events.emit(Kind::Loaded, Some(key), message);
+            self.prepare(&member.managed.service);
         }
         for key in &changed {
             self.parts.events.emit(Kind::Changed, Some(key), "changed: takes the new configuration");
             members[key].managed.replicas.update();
             self.parts.autoscaler.update(key.clone()).await;
+            self.prepare(&members[key].managed.service);
         }
         for member in gone {
             changes.removed += 1;
@@ -167,6 +169,23 @@ impl Fleet {
         futures_util::future::join_all(stops).await;
         self.leaving.close();
         self.leaving.wait().await;
+    }
+
+    /// Ends every process of every service now.
+    pub async fn kill(&self) {
+        self.parts.machine.state.sweep().await;
+    }
+
+    /// Makes a service's environment before its first start asks for it.
+    fn prepare(&self, service: &Arc<Service>) {
+        let spec = service.spec();
+        let Workload::Process(ProcessSpec { python: Some(python), .. }) = &spec.workload else { return };
+        let (machine, python, key) = (self.parts.machine.clone(), python.clone(), service.key.clone());
+        tokio::spawn(async move {
+            if let Err(error) = machine.python_env(&python, &key).await {
+                machine.events.emit(Kind::StartFailed, Some(&key), error.reason);
+            }
+        });
     }
 
     fn add(&self, spec: Arc<ServiceSpec>) -> Member {

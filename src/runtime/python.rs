@@ -130,6 +130,12 @@ struct Running {
 
 // === impl PythonEnvs ===
 
+impl std::fmt::Debug for PythonEnvs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PythonEnvs").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
 impl PythonEnvs {
     /// Environments in `dir` (absolute). `env` is set over the environment of every process that is started for them: put the state
     /// directory's marker in, so that a builder that outlives us is found. A `PATH` in it counts.

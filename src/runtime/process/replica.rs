@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::machine::{Machine, own_variables};
+use super::machine::{Machine, NoEnvironment, own_variables};
 use super::child::{Child, Launch};
 use super::exit::Exit;
 use super::expand::{Ports, expand, expand_command};
@@ -107,8 +107,14 @@ struct Running {
 /// Runs it until its end; the last report says which.
 pub async fn run(context: Context) {
     let report = context.live().await;
-    context.machine.state.sweep_replica(&context.name).await;
-    context.report(report).await;
+    if matches!(report, Report::Died { .. }) {
+        // Restarted at once; what it may have left behind does not hold that up.
+        context.report(report).await;
+        context.machine.state.sweep_replica(&context.name).await;
+    } else {
+        context.machine.state.sweep_replica(&context.name).await;
+        context.report(report).await;
+    }
 }
 
 // === impl Context ===
@@ -123,7 +129,7 @@ impl Context {
             () = self.stop.cancelled() => return stopped("before it had started"),
             made = self.environment(process) => match made {
                 Ok(env) => env,
-                Err(reason) => return failed(reason, false),
+                Err(error) => return failed(error.reason, error.fatal),
             },
         };
         for attempt in 1.. {
@@ -138,7 +144,7 @@ impl Context {
     }
 
     /// Variables that put the Python environment first, once it is made.
-    async fn environment(&self, process: &ProcessSpec) -> Result<Vec<(String, String)>, String> {
+    async fn environment(&self, process: &ProcessSpec) -> Result<Vec<(String, String)>, NoEnvironment> {
         let Some(python) = &process.python else { return Ok(Vec::new()) };
         self.machine.python_env(python, &self.service.key).await
     }
