@@ -106,7 +106,7 @@ pub struct Resources {
 }
 
 /// A Kubernetes object with a scale subresource.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TargetRef {
     /// Group and version, such as `apps/v1`.
@@ -352,6 +352,24 @@ impl Serialize for ServiceKey {
     }
 }
 
+// === impl ServiceSpec ===
+
+impl ServiceSpec {
+    /// Whether `other` is the same but for its place in a file: a comment above it is no reason to roll it over.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let moved = || Self {
+            source: other.source.clone(),
+            ..self.clone()
+        };
+        if self.source == other.source {
+            self == other
+        } else {
+            moved() == *other
+        }
+    }
+}
+
 // === impl defaults ===
 
 impl Default for Concurrency {
@@ -372,11 +390,11 @@ impl Default for Buffer {
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
-            activation: Duration::from_secs(600),
-            response_start: Duration::from_secs(300),
-            idle: Duration::from_secs(300),
+            activation: Duration::from_mins(10),
+            response_start: Duration::from_mins(5),
+            idle: Duration::from_mins(5),
             request: Duration::ZERO,
-            drain: Duration::from_secs(600),
+            drain: Duration::from_mins(10),
         }
     }
 }
@@ -402,7 +420,7 @@ impl Default for Scaling {
             metric: Metric::Concurrency,
             total: 100.0,
             target: 70.0,
-            window: Duration::from_secs(60),
+            window: Duration::from_mins(1),
             panic_window: Duration::from_secs(6),
             panic_threshold: 2.0,
             max_up_rate: 1000.0,
