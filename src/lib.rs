@@ -17,6 +17,8 @@
 
 pub mod activator;
 pub mod admin;
+pub mod app;
+
 pub mod autoscaler;
 pub mod clock;
 pub mod config;

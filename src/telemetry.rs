@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use serde::Serialize;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
@@ -12,24 +11,22 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::clock;
+use crate::config::flags::{LogConfig, LogFormat, LogLevel};
 
-/// How the log is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// Begins logging. `level` is a filter such as `info` or `pilotlight=debug,hyper=info`. To be called once.
-pub fn init(format: LogFormat, level: &str) {
-    let filter = EnvFilter::try_new(level).unwrap_or_else(|_| EnvFilter::new("info"));
+/// Begins logging. To be called once.
+pub fn init(config: LogConfig) {
+    let level = match config.level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        // Its own steps; the libraries' only when they matter.
+        LogLevel::Debug => "warn,pilotlight=debug",
+        LogLevel::Trace => "info,pilotlight=trace",
+    };
+    let filter = EnvFilter::new(level);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     // A second call, as tests in one process make, keeps the first.
-    let _ = match format {
+    let _ = match config.format {
         LogFormat::Json => builder.json().flatten_event(true).with_target(false).try_init(),
         LogFormat::Text => {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
@@ -13,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::limits;
 use super::signals::Signals;
 use super::thread::DataThread;
-use super::{EXIT_CONFIG, EXIT_FORCED};
+use super::{EXIT_CONFIG, EXIT_FORCED, LONGEST_DRAIN, bind};
 use crate::activator::wake::Wakeups;
 use crate::activator::{Activator, ByHost};
 use crate::admin;
@@ -32,12 +31,9 @@ use crate::runtime::process::machine::Machine;
 use crate::runtime::process::orphans::StateDir;
 use crate::telemetry;
 
-/// A request without a bound of its own may hold the program's end up this long.
-const LONGEST_DRAIN: Duration = Duration::from_mins(10);
-
 /// Runs until it is told to leave.
 pub fn run(config: ServeConfig) -> anyhow::Result<ExitCode> {
-    telemetry::init(config.log_format, &config.log_level);
+    telemetry::init(config.log);
     // Before the first load, so that no change falls in between.
     let watch = Watch::start(&config.files).context("cannot watch the configuration")?;
     let loaded = match load_for_this_machine(&config.files) {
@@ -79,7 +75,8 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
     let activator = Arc::new(Activator::new(drain.clone()));
     let (autoscaler, handle) = Autoscaler::new(wakeups.clone(), events.clone(), clock::now());
     tokio::spawn(autoscaler.run());
-    let ports = ServicePorts::new(listen.ip(), config.service_ports.clone(), state.path());
+    let range = config.service_ports.map(|range| range.first..=range.last);
+    let ports = ServicePorts::new(listen.ip(), range, state.path());
     let fleet = Arc::new(Fleet::new(Parts {
         activator: activator.clone(),
         wakeups,
@@ -104,11 +101,12 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
         started: clock::now(),
     });
     let admin_drain = Drain::new();
-    tokio::spawn(admin::serve(admin_listener, admin::router(state, admin_address), admin_drain.clone()));
+    let admin_listener = TcpListener::from_std(admin_listener)?;
+    tokio::spawn(admin::server::serve(admin_listener, admin::router(state, admin_address), admin_drain.clone()));
     tracing::info!("listening on {admin_address} (admin)");
     warn(&loaded);
     fleet.apply(loaded.services.clone()).await;
-    data.handle().spawn(server::serve(traffic, ByHost(activator), connections, drain.clone()));
+    server::spawn(data.handle(), traffic, ByHost(activator), connections, drain.clone());
     tracing::info!("listening on {listen} (traffic)");
     ready.store(true, Ordering::Release);
     let reload = tokio::spawn(follow(fleet.clone(), events.clone(), config.files, loaded, watch));
@@ -137,13 +135,6 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
     admin_drain.finished().await;
     tracing::info!("drained; good-bye");
     Ok(ExitCode::SUCCESS)
-}
-
-fn bind(address: SocketAddr, flag: &str) -> anyhow::Result<TcpListener> {
-    let listener = std::net::TcpListener::bind(address)
-        .with_context(|| format!("cannot listen on {address} ({flag}): choose another address"))?;
-    listener.set_nonblocking(true)?;
-    Ok(TcpListener::from_std(listener)?)
 }
 
 /// Takes every change of the files; a bad one is refused whole, and the old configuration stays in force.

@@ -197,13 +197,8 @@ impl Fleet {
             Ok(None) => None,
             Ok(Some((bound, address))) => {
                 let handler = ByPort(parts.activator.clone(), service.key.clone());
-                let (connections, drain) = (parts.connections.clone(), listener.clone());
-                parts.data.spawn(async move {
-                    match tokio::net::TcpListener::from_std(bound) {
-                        Ok(bound) => server::serve(bound, handler, connections, drain).await,
-                        Err(error) => tracing::error!(%error, "cannot listen on a service's port"),
-                    }
-                });
+                let connections = parts.connections.clone();
+                server::spawn(&parts.data, bound, handler, connections, listener.clone());
                 tracing::info!("listening on {address} ({})", service.key);
                 Some(address)
             }

@@ -14,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use super::body::Body;
@@ -47,6 +48,23 @@ pub struct Conn {
     pub peer_ip: HeaderValue,
     /// Tells when the peer is gone.
     pub hangup: Hangup,
+}
+
+/// Serves `listener`, which is non-blocking and belongs to no runtime yet, on `runtime`.
+pub fn spawn<H: Handler>(
+    runtime: &Handle,
+    listener: std::net::TcpListener,
+    handler: H,
+    connections: Arc<Semaphore>,
+    drain: Drain,
+) {
+    runtime.spawn(async move {
+        // Here, not in the caller: a socket belongs to the runtime that it is made on.
+        match TcpListener::from_std(listener) {
+            Ok(listener) => serve(listener, handler, connections, drain).await,
+            Err(error) => tracing::error!(%error, "cannot listen"),
+        }
+    });
 }
 
 /// Accepts connections until the drain begins, then lets those that it has finish.

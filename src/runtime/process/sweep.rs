@@ -4,6 +4,7 @@
 //! was reused in between, the signal meets the dead process and nobody else. Only the group of a recorded leader is
 //! signalled by number, right after the leader was seen alive or unreaped, which is what pins the number.
 
+use std::fmt;
 use std::collections::{BTreeMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -40,6 +41,29 @@ pub(super) struct Sweep {
     /// This process and those that started it: a pilotlight may run inside of what an earlier one left.
     spared: HashSet<i32>,
     boot: String,
+}
+
+// === impl Report ===
+
+impl Report {
+    /// Whether there was nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.killed.is_empty() && self.left.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |found: &[Found]| {
+            let names: Vec<_> = found.iter().map(|one| format!("{} ({})", one.name, one.pid)).collect();
+            names.join(", ")
+        };
+        write!(f, "{} processes: {}", self.killed.len(), list(&self.killed))?;
+        if !self.left.is_empty() {
+            write!(f, "; still there: {}", list(&self.left))?;
+        }
+        Ok(())
+    }
 }
 
 // === impl Sweep ===
