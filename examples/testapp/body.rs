@@ -63,10 +63,9 @@ impl hyper::body::Body for Guarded {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
-        if frame.is_none() || self.inner.is_end_stream() {
-            if let Some(flight) = self.flight.take() {
-                flight.end();
-            }
+        let ended = frame.is_none() || self.inner.is_end_stream();
+        if let Some(flight) = self.flight.take_if(|_| ended) {
+            flight.end();
         }
         Poll::Ready(frame)
     }

@@ -9,7 +9,7 @@ pub(crate) struct Flags {
     #[arg(long, env = "PORT", default_value_t = 0)]
     pub(crate) port: u16,
     /// A second port that serves the same, for apps with a gRPC port of their own.
-    #[arg(long)]
+    #[arg(long, env = "GRPC_PORT")]
     pub(crate) grpc_port: Option<u16>,
     /// Before it listens.
     #[arg(long, default_value_t = 0)]
