@@ -34,12 +34,16 @@ pub(crate) struct Flight {
 }
 
 /// Answers one request.
-pub(crate) async fn serve(app: Arc<App>, req: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+pub(crate) async fn serve(
+    app: Arc<App>,
+    port: u16,
+    req: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
     // Probes are not load.
     if let Some(answer) = pages::probe(&app, &req) {
         return Ok(answer);
     }
-    let flight = app.enter(&req);
+    let flight = app.enter(port, &req);
     if app.flags.delay > 0 {
         tokio::time::sleep(Duration::from_millis(app.flags.delay)).await;
     }
@@ -72,7 +76,7 @@ impl App {
     }
 
     /// Counts and records the request.
-    fn enter(self: &Arc<Self>, req: &Request<Incoming>) -> Flight {
+    fn enter(self: &Arc<Self>, port: u16, req: &Request<Incoming>) -> Flight {
         let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         self.max_in_flight.fetch_max(now, Ordering::SeqCst);
         self.total.fetch_add(1, Ordering::SeqCst);
@@ -81,8 +85,8 @@ impl App {
             .get("x-request-id")
             .and_then(|v| v.to_str().ok())
             .map(str::to_owned);
-        let what =
-            json!({ "id": id, "in_flight": now, "method": req.method().as_str(), "path": req.uri().path() });
+        let (method, path) = (req.method().as_str(), req.uri().path());
+        let what = json!({ "id": id, "in_flight": now, "method": method, "path": path, "port": port });
         self.record.write("request", what);
         if self.flags.limit > 0 && now > self.flags.limit {
             self.record

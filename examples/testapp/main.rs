@@ -102,9 +102,10 @@ async fn run(app: Arc<App>) -> std::io::Result<()> {
         };
         let Ok((stream, _)) = accepted else { continue };
         let _ = stream.set_nodelay(true);
+        let port = stream.local_addr().map_or(0, |addr| addr.port());
         let service = {
             let app = app.clone();
-            service_fn(move |req| app::serve(app.clone(), req))
+            service_fn(move |req| app::serve(app.clone(), port, req))
         };
         let builder = auto::Builder::new(TokioExecutor::new());
         let conn = builder

@@ -9,4 +9,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
+mod bodies;
+mod burst;
+mod gone;
+mod invalid;
+mod killed;
+mod many;
+mod refused;
+mod reload;
+mod routing;
+mod sidecar;
+mod start_fails;
+mod stop;
 mod testapp;

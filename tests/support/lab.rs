@@ -100,8 +100,13 @@ impl Lab {
 
     /// `pilotlight` with these arguments.
     pub(crate) fn pilotlight(&self, args: &[&str]) -> Program {
+        self.pilotlight_with(args, &[])
+    }
+
+    /// `pilotlight` with these arguments and environment variables.
+    pub(crate) fn pilotlight_with(&self, args: &[&str], variables: &[(&str, &str)]) -> Program {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pilotlight"));
-        command.args(args);
+        command.args(args).envs(variables.iter().copied());
         Program::spawn(command, self.dir())
     }
 

@@ -7,6 +7,7 @@ use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,6 +22,7 @@ pub(crate) struct Program {
     child: Child,
     exited: Option<ExitStatus>,
     log: Arc<Mutex<Vec<String>>>,
+    readers: [JoinHandle<()>; 2],
 }
 
 /// Starts testapp by itself and returns the address it listens on.
@@ -76,13 +78,16 @@ impl Program {
             .stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{name}: {e}"));
         let log = Arc::new(Mutex::new(Vec::new()));
-        collect(child.stdout.take().unwrap(), log.clone());
-        collect(child.stderr.take().unwrap(), log.clone());
+        let readers = [
+            collect(child.stdout.take().unwrap(), log.clone()),
+            collect(child.stderr.take().unwrap(), log.clone()),
+        ];
         Self {
             name,
             child,
             exited: None,
             log,
+            readers,
         }
     }
 
@@ -93,6 +98,14 @@ impl Program {
     /// What it wrote so far, standard output and standard error.
     pub(crate) fn log(&self) -> String {
         self.log.lock().join("\n")
+    }
+
+    /// All that it wrote, after its end.
+    pub(crate) async fn settled_log(&self) -> String {
+        let what = format!("{}: its output ends", self.name);
+        let done = async || super::wait::holds(self.readers.iter().all(JoinHandle::is_finished), "open");
+        wait_until(SOON, &what, done).await;
+        self.log()
     }
 
     /// The address in its line `listening on ADDR (ROLE)`. An empty role takes the first such line.
@@ -164,12 +177,12 @@ impl Drop for Program {
 }
 
 /// Threads, not tasks: the log is complete even while the test's runtime is busy or gone.
-fn collect(stream: impl Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) {
+fn collect(stream: impl Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
             log.lock().push(String::from_utf8_lossy(&line).into_owned());
         }
-    });
+    })
 }
 
 /// Takes `listening on ADDR (ROLE)` out of a line, text or JSON.

@@ -15,6 +15,8 @@ pub(crate) struct Record {
     pub(crate) id: Option<String>,
     pub(crate) in_flight: Option<usize>,
     pub(crate) path: Option<String>,
+    /// The port at which a request came in.
+    pub(crate) port: Option<u16>,
     /// Of `done`: the answer was read to its end.
     pub(crate) complete: Option<bool>,
 }
