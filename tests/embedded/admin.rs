@@ -109,10 +109,7 @@ async fn health_metrics_and_config_answer() {
         "{text}"
     );
     let config = serve.api("/api/config").await;
-    assert!(
-        config.to_string().contains("iris") && config.to_string().contains("30"),
-        "{config}"
-    );
+    assert!(config.to_string().contains("iris"), "{config}");
     assert_eq!(serve.admin("/nothing").await.status, 404);
 }
 

@@ -203,7 +203,7 @@ async fn odd_answers_and_both_protocols_pass() {
                 "{service} {client_h2}: {reply}"
             );
             // An answer that comes before the body was read.
-            let early = wire(Call::post_zeros(&host(service), "/early", 100_000));
+            let early = wire(Call::post_zeros(&host(service), "/early", 1000));
             assert_eq!(early.send(serve.traffic).await.unwrap().status, 200);
         }
         serve

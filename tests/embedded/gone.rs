@@ -102,13 +102,15 @@ async fn at_the_app_it_is_told_and_the_slot_is_free() {
     serve.wait_queued("iris", 1).await;
     drop(client);
     assert_eq!(waits.await.unwrap().unwrap().status, 200);
-    let done = lab.events("iris", "done");
-    assert_eq!(done.first().and_then(|r| r.complete), Some(false), "{done:?}");
-    assert!(
-        lab.events("iris", "request")
-            .iter()
-            .all(|r| r.in_flight == Some(1))
-    );
+    let cut = wait_until(SOON, "the app is rid of it", async || {
+        let done = lab.events("iris", "done");
+        done.iter()
+            .find(|r| r.id.as_deref() == Some("gone"))
+            .cloned()
+            .ok_or(format!("{done:?}"))
+    })
+    .await;
+    assert_eq!(cut.complete, Some(false));
 }
 
 #[tokio::test]

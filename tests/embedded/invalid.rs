@@ -7,7 +7,7 @@ use crate::support::{Lab, SOON};
 /// One mistake per file: where it must be reported.
 struct Mistake {
     file: &'static str,
-    /// What the line of the mistake starts with.
+    /// What the line of the mistake starts with; empty: sound by itself, and half of a clash.
     line: &'static str,
     /// The field as the message names it.
     field: &'static str,
@@ -49,10 +49,16 @@ const MISTAKES: &[Mistake] = &[
         text: "HEADmetadata: {name: two-mistakes}\nspec:\nRUN  scaling:\n    window: soon\n    min: -2\n",
     },
     Mistake {
-        file: "z-second-of-a-name.yaml",
-        line: "metadata: {name: negative}",
+        file: "name-a.yaml",
+        line: "",
+        field: "",
+        text: "HEADmetadata: {name: same}\nspec:\nRUN",
+    },
+    Mistake {
+        file: "name-b.yaml",
+        line: "metadata: {name: same}",
         field: "name",
-        text: "HEADmetadata: {name: negative}\nspec:\nRUN",
+        text: "HEADmetadata: {name: same}\nspec:\nRUN",
     },
     Mistake {
         file: "host-a.yaml",
@@ -86,9 +92,9 @@ const MISTAKES: &[Mistake] = &[
     },
     Mistake {
         file: "neither.yaml",
-        line: "spec:",
+        line: "spec: {port: 8080}",
         field: "process",
-        text: "HEADmetadata: {name: neither}\nspec:\n  port: 8080\n",
+        text: "HEADmetadata: {name: neither}\nspec: {port: 8080}\n",
     },
     Mistake {
         file: "runtime.yaml",

@@ -65,7 +65,6 @@ async fn every_300_ms_under_load() {
         "of {kills} kills, not received and not answered: {unseen:?}"
     );
     assert_eq!(lab.events("iris", "violation").len(), 0);
-    assert!(outcomes.iter().rev().take(10).all(|o| o.status.is_ok()));
 }
 
 #[tokio::test]

@@ -4,9 +4,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use rustix::process::Signal;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
-use crate::support::{Call, Lab, QueueProxy, SOON, holds, testapp, wait_until};
+use crate::support::{Call, Lab, QueueProxy, Reply, SOON, holds, testapp, wait_until};
 
 #[tokio::test]
 async fn the_limit_holds_and_the_rest_waits() {
@@ -87,31 +87,33 @@ async fn a_stream_holds_its_slot_and_a_gone_client_leaves() {
     let stream = Call::get("x", &format!("/sse?n=2&hold={gate}"));
     let mut stream = stream.open(proxy.traffic).await.unwrap();
     assert_eq!(stream.chunk().await.unwrap().unwrap(), "data: 0\n\n");
-    let gone = tokio::spawn(Call::get("x", "/").id("gone").send(proxy.traffic));
-    wait_until(SOON, "the queue is full", async || {
-        // A probe that would fit would wait: it is given a moment only, and leaves the queue again.
-        let probe = Call::get("x", "/").id("probe").send(proxy.traffic);
-        match tokio::time::timeout(Duration::from_secs(1), probe).await {
-            Ok(Ok(reply)) if reply.status == 503 => Ok(()),
-            other => Err(format!("{other:?}")),
-        }
-    })
-    .await;
+    let gone = waits(proxy.traffic, "gone").await;
+    let refused = Call::get("x", "/")
+        .id("refused")
+        .send(proxy.traffic)
+        .await
+        .unwrap();
+    refused.error(503, "");
     gone.abort();
     let _ = gone.await;
     // The place is free once the proxy has seen that; who gets it waits instead of being refused.
-    let stays = wait_until(SOON, "there is a place in the queue", async || {
-        let mut call = tokio::spawn(Call::get("x", "/").id("stays").send(proxy.traffic));
+    let stays = waits(proxy.traffic, "stays").await;
+    gate.open();
+    assert_eq!(stream.rest().await.unwrap().text(), "data: 1\n\n");
+    assert_eq!(stays.await.unwrap().unwrap().status, 200);
+    assert!(!lab.reached("app", "gone") && lab.events("app", "violation").is_empty());
+}
+
+/// A request that has a place in the queue: it was not refused, and nothing can answer it yet.
+async fn waits(to: SocketAddr, id: &'static str) -> JoinHandle<Result<Reply, String>> {
+    wait_until(SOON, "there is a place in the queue", async || {
+        let mut call = tokio::spawn(Call::get("x", "/").id(id).send(to));
         match tokio::time::timeout(Duration::from_secs(1), &mut call).await {
             Ok(reply) => Err(format!("{reply:?}")),
             Err(_) => Ok(call),
         }
     })
-    .await;
-    gate.open();
-    assert_eq!(stream.rest().await.unwrap().text(), "data: 1\n\n");
-    assert_eq!(stays.await.unwrap().unwrap().status, 200);
-    assert!(!lab.reached("app", "gone") && lab.events("app", "violation").is_empty());
+    .await
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use super::procs::{Proc, kill, marked};
 use super::program::Program;
 use super::records::{self, Record};
 use super::serve::ServeBuilder;
+use super::wait::{SOON, wait_until};
 use super::yaml::Yaml;
 
 /// A temporary directory; dropped, it takes every process with it that carries its name.
@@ -125,6 +126,11 @@ impl Lab {
                 .is_some_and(|program| program.ends_with("/testapp"))
         });
         all
+    }
+
+    /// Waits until nothing is left: a killed grandchild may take a moment longer than the one who killed it.
+    pub(crate) async fn until_empty(&self) {
+        wait_until(SOON, "no process is left", async || self.empty_but(&[])).await;
     }
 
     /// Nothing is left of this lab: `Err` lists what is.
