@@ -75,6 +75,14 @@ impl App {
         }
     }
 
+    /// What a real app does before it listens: loads a model.
+    pub(crate) async fn start(&self) {
+        tokio::time::sleep(Duration::from_millis(self.flags.start_delay)).await;
+        if let Some(gate) = &self.flags.start_gate {
+            until_exists(gate).await;
+        }
+    }
+
     /// Counts and records the request.
     fn enter(self: &Arc<Self>, port: u16, req: &Request<Incoming>) -> Flight {
         let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;

@@ -18,7 +18,7 @@ use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::Parser as _;
 use hyper::service::service_fn;
@@ -75,9 +75,10 @@ fn spawn_child() -> bool {
 
 async fn run(app: Arc<App>) -> std::io::Result<()> {
     let mut term = signal(SignalKind::terminate())?;
-    tokio::time::sleep(Duration::from_millis(app.flags.start_delay)).await;
-    if let Some(gate) = &app.flags.start_gate {
-        app::until_exists(gate).await;
+    tokio::select! {
+        () = app.start() => {}
+        // An app that is still starting has nothing to finish.
+        _ = term.recv(), if !app.flags.ignore_sigterm => return Ok(()),
     }
     let main = listen(app.flags.port).await?;
     let grpc = match app.flags.grpc_port {

@@ -104,7 +104,7 @@ impl Program {
     pub(crate) async fn settled_log(&self) -> String {
         let what = format!("{}: its output ends", self.name);
         let done = async || super::wait::holds(self.readers.iter().all(JoinHandle::is_finished), "open");
-        wait_until(SOON, &what, done).await;
+        wait_until(SOON, what, done).await;
         self.log()
     }
 
@@ -112,7 +112,7 @@ impl Program {
     pub(crate) async fn listening(&mut self, role: &str) -> SocketAddr {
         let what = format!("{} logs `listening on ADDR` for {role:?}", self.name);
         let log = self.log.clone();
-        wait_until(SOON, &what, async || {
+        wait_until(SOON, what, async || {
             if let Some(status) = self.exited() {
                 panic!(
                     "{}: ended ({status}) before it listened\n{}",
@@ -140,7 +140,7 @@ impl Program {
     /// Waits for its end. The status as a shell would give it: 128 + signal for a signal.
     pub(crate) async fn wait(&mut self, deadline: Duration) -> i32 {
         let what = format!("{} ends", self.name);
-        let status = wait_until(deadline, &what, async || self.exited().ok_or("still running")).await;
+        let status = wait_until(deadline, what, async || self.exited().ok_or("still running")).await;
         status.code().unwrap_or_else(|| 128 + status.signal().unwrap())
     }
 

@@ -1,5 +1,6 @@
 //! `pilotlight serve` and `pilotlight queue-proxy`, started for a test.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::process::Command;
@@ -137,18 +138,23 @@ impl Serve {
     }
 
     /// Waits until the admin API's view of a service is as it should be.
-    pub(crate) async fn wait_service(&self, name: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-        wait_until(LONG, &format!("{name}: {what}"), async || {
+    #[track_caller]
+    pub(crate) fn wait_service(
+        &self,
+        name: &str,
+        what: impl Display,
+        is: impl Fn(&Value) -> bool,
+    ) -> impl Future<Output = Value> {
+        wait_until(LONG, format!("{name}: {what}"), async move || {
             let state = self.service(name).await;
             if is(&state) { Ok(state) } else { Err(state) }
         })
-        .await
     }
 
     /// Waits until `n` requests wait for a slot.
-    pub(crate) async fn wait_queued(&self, name: &str, n: u64) -> Value {
-        self.wait_service(name, &format!("{n} queued"), |s| s["queued"] == n)
-            .await
+    #[track_caller]
+    pub(crate) fn wait_queued(&self, name: &str, n: u64) -> impl Future<Output = Value> {
+        self.wait_service(name, format!("{n} queued"), move |s| s["queued"] == n)
     }
 
     /// Waits until the service is at zero and none of its processes is left.

@@ -1,6 +1,7 @@
 //! Waiting for conditions.
 
 use std::fmt::Display;
+use std::panic::Location;
 use std::time::Duration;
 
 use pilotlight::clock;
@@ -11,14 +12,14 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 /// For what takes seconds by design: windows, back-off, big bodies.
 pub(crate) const LONG: Duration = Duration::from_secs(90);
 
-/// Polls until the condition is `Ok`. Panics after the deadline with `what` and the last state.
+/// Polls until the condition is `Ok`. Panics after the deadline with the caller's place, `what` and the last state.
 #[track_caller]
 pub(crate) fn wait_until<T, E: Display>(
     deadline: Duration,
-    what: &str,
+    what: impl Display,
     mut condition: impl AsyncFnMut() -> Result<T, E>,
 ) -> impl Future<Output = T> {
-    let place = std::panic::Location::caller();
+    let place = Location::caller();
     async move {
         let start = clock::now();
         loop {
