@@ -56,13 +56,17 @@ async fn every_300_ms_under_load() {
     );
     // An app had it and died: 502, and nothing else.
     let lost: Vec<_> = outcomes.iter().filter(|o| o.status != Ok(200)).collect();
-    assert!(lost.iter().all(|o| o.status == Ok(502)), "200 or 502: {lost:?}");
-    // No app recorded it: 200. Bytes that lay in the socket of an app killed before it read them are past telling
-    // apart from those that it had read (they must not be sent again, invariant 4), so a few are forgiven.
+    let other: Vec<_> = lost.iter().filter(|o| o.status != Ok(502)).take(5).collect();
+    assert!(other.is_empty(), "200 or 502 and nothing else: {other:?}");
+    // No app recorded it: 200. A dying process still takes connections for an instant, and what is written to them
+    // comes back as a reset, while what the app had read ends with an end of file: they can be told apart. Forgiven is
+    // only what was killed between its read and its record.
     let unseen: Vec<_> = lost.iter().filter(|o| !received.contains_key(&o.id)).collect();
+    let some: Vec<_> = unseen.iter().take(3).collect();
     assert!(
         unseen.len() <= kills / 10,
-        "of {kills} kills, not received and not answered: {unseen:?}"
+        "{kills} kills, {} not received and not answered: {some:?}",
+        unseen.len()
     );
     assert_eq!(lab.events("iris", "violation").len(), 0);
 }
