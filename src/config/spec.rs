@@ -333,10 +333,7 @@ impl ServiceKey {
     /// A key of these two DNS labels.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { namespace: namespace.into(), name: name.into() }
     }
 }
 
@@ -362,10 +359,7 @@ impl Default for Concurrency {
 
 impl Default for Buffer {
     fn default() -> Self {
-        Self {
-            requests: 10_000,
-            bytes: 256 << 20,
-        }
+        Self { requests: 10_000, bytes: 256 << 20 }
     }
 }
 
@@ -383,10 +377,7 @@ impl Default for Timeouts {
 
 impl Default for Slo {
     fn default() -> Self {
-        Self {
-            wait: Duration::from_millis(100),
-            percentile: 99.0,
-        }
+        Self { wait: Duration::from_millis(100), percentile: 99.0 }
     }
 }
 
