@@ -14,7 +14,9 @@ use hyper::body::Incoming;
 use crate::clock;
 use crate::config::spec::ServiceKey;
 use crate::drain::Drain;
+use crate::proxy::Permit;
 use crate::proxy::body::{Body, RequestBody};
+use crate::proxy::client::SendError;
 use crate::proxy::endpoint::Endpoint;
 use crate::proxy::error::{Dialect, ProxyError};
 use crate::proxy::forward::{Failure, Forward};
@@ -120,18 +122,43 @@ impl Activator {
                 }
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::NotSent(unsent, refused, error)) => {
-                    tracing::debug!(service = %service.key, replica = endpoint.replica, %error, "not sent; waiting again");
-                    // First out of the set, then the slot back: the next in line must not get this replica.
-                    service.line.leave(endpoint.replica);
-                    endpoint.suspect();
-                    let place = service.line.requeue(refused.ticket());
-                    drop(refused);
-                    service.metrics.retried();
-                    permit = admit::again(service, conn, traits, place, started).await?;
-                    forward = *unsent;
+                    self.suspect(service, &endpoint, &error);
+                    (permit, forward) = self.retry(service, conn, *unsent, refused).await?;
+                }
+                Err(Failure::Broken(unread, broken, error)) => {
+                    self.suspect(service, &endpoint, &error);
+                    match unread {
+                        Some(unread) if endpoint.is_gone().await => {
+                            (permit, forward) = self.retry(service, conn, *unread, broken).await?;
+                        }
+                        _ => return Err(ProxyError::App(error.to_string())),
+                    }
                 }
             }
         }
+    }
+
+    /// A replica that cannot be reached, or broke an exchange, gets nothing more until it has been looked at: a
+    /// process that was killed accepts connections for a moment longer than it answers any.
+    fn suspect(&self, service: &Service, endpoint: &Endpoint, error: &SendError) {
+        tracing::debug!(service = %service.key, replica = endpoint.replica, %error, "looking at a replica again");
+        service.line.leave(endpoint.replica);
+        endpoint.suspect();
+    }
+
+    /// Back to its place in line with a request that no app has seen, and on with the next slot.
+    async fn retry(
+        &self,
+        service: &Service,
+        conn: &Conn,
+        forward: Forward,
+        used: Permit,
+    ) -> Result<(Permit, Forward), ProxyError> {
+        let place = service.line.requeue(used.ticket());
+        drop(used);
+        service.metrics.retried();
+        let permit = admit::again(service, conn, forward.traits, place, forward.started).await?;
+        Ok((permit, forward))
     }
 }
 

@@ -83,6 +83,25 @@ pub enum SendError {
     Broken(hyper::Error),
 }
 
+// === impl SendError ===
+
+impl SendError {
+    /// Whether the connection was reset before a byte of the response came. Linux resets a connection that is closed
+    /// with bytes unread; one whose bytes were all read ends with a FIN.
+    pub fn is_reset(&self) -> bool {
+        use std::error::Error;
+        let Self::Broken(error) = self else { return false };
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            if let Some(io) = inner.downcast_ref::<io::Error>() {
+                return matches!(io.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+            }
+            cause = inner.source();
+        }
+        false
+    }
+}
+
 const UNKNOWN: u8 = 0;
 const H1_ONLY: u8 = 1;
 const H2_TOO: u8 = 2;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use crate::config::spec::{Addresses, Protocol};
@@ -25,7 +26,13 @@ pub struct Endpoint {
     pub ready: Instant,
     suspect: AtomicBool,
     suspected: Notify,
+    /// Whether whoever owns the replica sees its process end, and says so.
+    watched: bool,
+    gone: CancellationToken,
 }
+
+/// How long to wait for word that a replica whose connection was reset has died.
+const LAST_WORD: Duration = Duration::from_millis(250);
 
 // === impl Endpoint ===
 
@@ -47,7 +54,26 @@ impl Endpoint {
             ready,
             suspect: AtomicBool::new(false),
             suspected: Notify::new(),
+            watched: false,
+            gone: CancellationToken::new(),
         }
+    }
+
+    /// The owner sees the replica's process end, and will say so by [`Endpoint::set_gone`].
+    #[must_use]
+    pub fn watched(mut self) -> Self {
+        self.watched = true;
+        self
+    }
+
+    /// The replica's process has ended.
+    pub fn set_gone(&self) {
+        self.gone.cancel();
+    }
+
+    /// Whether the replica's process is known to have ended; waits a moment for the word.
+    pub async fn is_gone(&self) -> bool {
+        self.watched && tokio::time::timeout(LAST_WORD, self.gone.cancelled()).await.is_ok()
     }
 
     /// The connections for a request.
@@ -58,7 +84,7 @@ impl Endpoint {
         }
     }
 
-    /// The data path could not connect: whoever owns the replica should look.
+    /// The data path could not connect, or an exchange broke: whoever owns the replica should look.
     pub fn suspect(&self) {
         if !self.suspect.swap(true, Ordering::Relaxed) {
             self.suspected.notify_one();

@@ -40,6 +40,10 @@ pub struct Forward {
 pub enum Failure {
     /// Nothing was sent: give the slot back, take another and try again.
     NotSent(Box<Forward>, Permit, SendError),
+    /// The exchange broke. The request, if it had no body and the connection was reset before a byte of the response:
+    /// should it turn out that the app's process has died, it had not read all of the request, and the request may
+    /// go elsewhere.
+    Broken(Option<Box<Forward>>, Permit, SendError),
     /// Final.
     Final(ProxyError),
 }
@@ -58,6 +62,7 @@ impl Forward {
         head::shape(&mut self.request, wire).map_err(Failure::Final)?;
         let upgrade = self.traits.upgrade.then(|| upgrade::client_side(&mut self.request));
 
+        let spare = spare(&self.request);
         let sent = clock::now();
         let request_deadline = at(self.started, timeouts.request);
         let start_deadline = at(sent, timeouts.response_start);
@@ -86,7 +91,11 @@ impl Forward {
                 return Err(Failure::NotSent(Box::new(again), permit, error));
             }
             Err(error @ SendError::Broken(_)) => {
-                return Err(Failure::Final(ProxyError::App(error.to_string())));
+                let Self { traits, dialect, started, counted, .. } = self;
+                let unread = spare.filter(|_| error.is_reset() && !traits.upgrade);
+                let again =
+                    unread.map(|request| Box::new(Self { request, traits, dialect, started, counted }));
+                return Err(Failure::Broken(again, permit, error));
             }
         };
         let now = clock::now();
@@ -110,6 +119,19 @@ impl Forward {
         let idle = IdleTimer::new(timeouts.idle, request_deadline);
         Ok(response.map(|incoming| Body::App(AppBody::new(incoming, exchange, idle))))
     }
+}
+
+/// A copy of a request that has no body: a few reference counts and two small allocations.
+fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !matches!(request.body(), RequestBody::Empty) {
+        return None;
+    }
+    let mut spare = Request::new(RequestBody::Empty);
+    *spare.method_mut() = request.method().clone();
+    *spare.uri_mut() = request.uri().clone();
+    *spare.version_mut() = request.version();
+    *spare.headers_mut() = request.headers().clone();
+    Some(spare)
 }
 
 fn at(start: Instant, after: Duration) -> Option<Instant> {

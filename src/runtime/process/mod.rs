@@ -6,6 +6,7 @@
 //! - [`lookup`]: which file a command means, and why one cannot run;
 //! - [`child`]: the process group itself: start, exit, termination. The leader is reaped last, because only an
 //!   unreaped leader pins the group's id; after that the id may belong to a stranger;
+//! - [`exit`]: how a process ended;
 //! - [`ports`]: free loopback ports, and whose process listens on one;
 //! - [`logs`]: bounded rotating logs;
 //! - [`orphans`]: the state directory, and the sweep of what an earlier run left behind;

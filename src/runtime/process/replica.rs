@@ -30,6 +30,8 @@ const PORT_ATTEMPTS: u32 = 5;
 const ERROR_LINES: usize = 5;
 /// For the last output to arrive after the process has ended.
 const OUTPUT_SETTLES: Duration = Duration::from_millis(200);
+/// From a broken connection to the death of its process being seen.
+const DEATH_SHOWS: Duration = Duration::from_millis(5);
 /// A start without a bound of its own.
 const LONGEST_START: Duration = Duration::from_hours(24);
 
@@ -257,16 +259,21 @@ impl Context {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return self.leave(running).await,
-                exit = running.child.exited() => return self.died(&running, exit, ready),
+                exit = running.child.exited() => return self.died(&running, &endpoint, exit, ready),
                 () = endpoint.suspected() => {}
             }
             self.service.line.leave(self.id);
             self.report(Report::Unready).await;
+            // A process that was killed closes its connections first, its listener next, and is seen dead last: a
+            // probe in between would find it well.
+            if let Ok(exit) = tokio::time::timeout(DEATH_SHOWS, running.child.exited()).await {
+                return self.died(&running, &endpoint, exit, ready);
+            }
             let now = clock::now();
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return self.leave(running).await,
-                exit = running.child.exited() => return self.died(&running, exit, ready),
+                exit = running.child.exited() => return self.died(&running, &endpoint, exit, ready),
                 back = running.prober.until_ready(now, now + LONGEST_START) => if back.is_err() {
                     return self.leave(running).await;
                 },
@@ -280,11 +287,13 @@ impl Context {
             limit => limit.min(MAX_IDLE_CONNECTIONS),
         };
         let (addresses, protocol) = (running.addresses, self.spec.protocol);
-        Arc::new(Endpoint::new(self.id, addresses, protocol, max_idle, running.spawned, ready))
+        let endpoint = Endpoint::new(self.id, addresses, protocol, max_idle, running.spawned, ready);
+        Arc::new(endpoint.watched())
     }
 
-    fn died(&self, running: &Running, exit: Exit, ready: Instant) -> Report {
+    fn died(&self, running: &Running, endpoint: &Endpoint, exit: Exit, ready: Instant) -> Report {
         self.service.line.leave(self.id);
+        endpoint.set_gone();
         running.log.note(&format!("pilotlight: {exit}"));
         Report::Died { exit, lived: clock::now().saturating_duration_since(ready) }
     }

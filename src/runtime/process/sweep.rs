@@ -138,18 +138,17 @@ impl Sweep {
             let _ = pidfd_send_signal(&pidfd, Signal::KILL);
             return leader.alive().then(|| Found::from(leader)).into_iter().collect();
         }
-        let members: Vec<_> = procfs::living()
+        let living = procfs::living();
+        let (spared, members): (Vec<_>, Vec<_>) = living
             .into_iter()
             .filter(|stat| stat.group == record.pid)
-            .collect();
-        if !members.is_empty() && !members.iter().any(|member| self.spared.contains(&member.pid)) {
+            .partition(|stat| self.spared.contains(&stat.pid));
+        if spared.is_empty() && !members.is_empty() {
             let _ = kill_process_group(pid, Signal::KILL);
+        } else {
+            members.iter().for_each(kill_member);
         }
-        members
-            .into_iter()
-            .filter(|member| !self.spared.contains(&member.pid))
-            .map(Found::from)
-            .collect()
+        members.into_iter().map(Found::from).collect()
     }
 
     fn kill_marked(&self, pid: i32) -> Option<Found> {
@@ -182,6 +181,16 @@ impl From<procfs::Stat> for Found {
             pid: stat.pid,
             name: stat.name,
         }
+    }
+}
+
+/// One of a group that must not be killed as a whole.
+fn kill_member(member: &procfs::Stat) {
+    let Some((_, pidfd)) = hold(member.pid) else {
+        return;
+    };
+    if procfs::stat(member.pid).is_some_and(|now| now.start == member.start && now.group == member.group) {
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
     }
 }
 

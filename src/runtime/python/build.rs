@@ -25,6 +25,9 @@ const REPORT_PAUSE: Duration = Duration::from_secs(1);
 /// Lines of the builder's output in an error.
 const ERROR_LINES: usize = 20;
 
+const CREATE: &str = "making the environment";
+const INSTALL: &str = "installing";
+
 /// One environment to be made.
 pub(super) struct Build<'a> {
     pub(super) spec: &'a PythonSpec,
@@ -71,7 +74,7 @@ impl Build<'_> {
         let python = self.dir.join("bin/python");
         let create = self.create(uv.as_deref());
         let mut pace = Pace::new(begun);
-        self.step("making the environment", create, &mut pace).await?;
+        self.step(CREATE, create, &mut pace).await?;
         if !self.spec.requirements.is_empty() {
             // As a file: a requirement that begins with a dash is then an option of the file format, not of the program.
             let list = self.dir.join("requirements.txt");
@@ -81,12 +84,12 @@ impl Build<'_> {
                 &python.display().to_string(),
                 &list.display().to_string(),
             );
-            self.step("installing", install, &mut pace).await?;
+            self.step(INSTALL, install, &mut pace).await?;
         }
         if !python.exists() {
             let why = format!("{} was not made", python.display());
             return Err(PythonError::Build {
-                step: "making the environment",
+                step: CREATE,
                 how: why,
                 lines: String::new(),
             });
@@ -192,7 +195,9 @@ impl Build<'_> {
                 exit = child.exited() => break exit,
                 () = sleep_until(due) => {
                     pace.reported = clock::now();
-                    (self.report)(pace.progress());
+                    if step == INSTALL {
+                        (self.report)(pace.progress());
+                    }
                 }
                 line = lines.recv() => match line {
                     Ok(line) => pace.see(&line.text),

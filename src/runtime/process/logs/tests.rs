@@ -140,3 +140,51 @@ async fn old_logs_go_and_open_ones_stay() {
     );
     assert!(open.iter().all(|log| log.path().unwrap().exists()));
 }
+
+#[tokio::test]
+async fn a_stuck_disk_stops_neither_the_app_nor_the_tail() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = Logs::new(dir.path().into(), 64 << 20, KEEP);
+    // A FIFO that nobody reads is a disk that takes 64 KiB and then nothing.
+    let path = dir.path().join("default/iris/r-1.log");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&path)
+            .status()
+            .unwrap()
+            .success()
+    );
+    let mut disk = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    let log = logs.open(&key(), "r-1").unwrap();
+    print(&log, |to| {
+        let block = b"some line of an app\n".repeat(1000);
+        for _ in 0..250 {
+            to.write_all(&block).unwrap();
+        }
+        to.write_all(b"last\n").unwrap();
+    });
+    let printed = async {
+        while log.last_lines(1) != "last" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, printed)
+        .await
+        .expect("5 MB come through although nothing is written");
+    assert!(!log.settled(Duration::from_millis(1)).await);
+
+    // The disk is back: what waited is written, and what is missing is said.
+    let reader = std::thread::spawn(move || {
+        let mut text = Vec::new();
+        let mut block = vec![0; 64 << 10];
+        while !text.ends_with(b"\nlast\n") {
+            let length = std::io::Read::read(&mut disk, &mut block).unwrap();
+            text.extend_from_slice(&block[..length]);
+        }
+        String::from_utf8(text).unwrap()
+    });
+    assert!(log.settled(SOON).await);
+    let text = reader.join().unwrap();
+    assert!(text.len() < 5_000_000 && text.contains("bytes left out here, the disk was too slow]\n"));
+}
