@@ -21,5 +21,8 @@ pub fn wall() -> SystemTime {
 /// Milliseconds since the Unix epoch, for the admin API.
 #[must_use]
 pub fn wall_millis() -> u64 {
-    wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
+    wall()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_millis() as u64
 }

@@ -1,1 +1,185 @@
-//! activator
+//! Client → **activator** → replica: finds the service, waits for a slot, forwards.
+//!
+//! What flows in: requests from listeners, routes from the configuration, endpoints from the runtime (they join
+//! each service's line). What flows out: requests to replicas, load to the autoscaler ([`Service::meter`]), and a
+//! poke when somebody waits ([`wake`]).
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+
+use crate::clock;
+use crate::config::spec::ServiceKey;
+use crate::drain::Drain;
+use crate::proxy::body::{Body, RequestBody};
+use crate::proxy::endpoint::Endpoint;
+use crate::proxy::error::{Dialect, ProxyError};
+use crate::proxy::forward::{Failure, Forward};
+use crate::proxy::head;
+use crate::proxy::server::{Conn, Handler};
+
+pub mod admit;
+pub mod limits;
+pub mod route;
+pub mod service;
+pub mod wake;
+
+use route::Routes;
+use service::Service;
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// The data path of all services.
+#[derive(Debug)]
+pub struct Activator {
+    routes: ArcSwap<Routes>,
+    drain: Drain,
+}
+
+/// Answers on the common port: the host names the service.
+#[derive(Clone, Debug)]
+pub struct ByHost(pub Arc<Activator>);
+
+/// Answers on a service's own port, whatever the host.
+#[derive(Clone, Debug)]
+pub struct ByPort(pub Arc<Activator>, pub ServiceKey);
+
+// === impl Activator ===
+
+impl Activator {
+    /// Knows no service yet.
+    pub fn new(drain: Drain) -> Self {
+        Self { routes: ArcSwap::default(), drain }
+    }
+
+    /// The services it knows.
+    pub fn routes(&self) -> Arc<Routes> {
+        self.routes.load_full()
+    }
+
+    /// Takes new routes, effective for the next request.
+    pub fn set_routes(&self, routes: Routes) {
+        self.routes.store(Arc::new(routes));
+    }
+
+    async fn answer(&self, service: &Arc<Service>, conn: &Conn, request: Request<Incoming>) -> Response<Body> {
+        let dialect = Dialect::of(request.headers());
+        match self.forward(service, conn, request, dialect).await {
+            Ok(response) => response,
+            Err(error) => {
+                service.metrics.refused(error.code(), error.status().as_u16());
+                tracing::debug!(service = %service.key, %error, "answered here");
+                error.response(dialect, &service.key.to_string())
+            }
+        }
+    }
+
+    async fn forward(
+        &self,
+        service: &Arc<Service>,
+        conn: &Conn,
+        request: Request<Incoming>,
+        dialect: Dialect,
+    ) -> Result<Response<Body>, ProxyError> {
+        let started = clock::now();
+        let (mut parts, incoming) = request.into_parts();
+        service.limits().check(&parts.headers)?;
+        let traits = head::canonical(&mut parts, conn, &service.own_host)?;
+        let no_wake = service.no_wake(&parts);
+        if no_wake && service.line.replicas() == 0 {
+            return Err(ProxyError::Asleep);
+        }
+        let counted = (!no_wake).then(|| service.meter.enter(started));
+        let (mut permit, body, waited) = match service.line.try_acquire() {
+            Some(permit) => (permit, RequestBody::from(incoming), false),
+            None => {
+                let (permit, body) =
+                    admit::in_line(service, conn, &parts, traits, incoming, started).await?;
+                (permit, body, true)
+            }
+        };
+        if waited {
+            let cold = permit.endpoint().ready > started;
+            service.metrics.waited(clock::now().saturating_duration_since(started), cold);
+        }
+        let request = Request::from_parts(parts, body);
+        let mut forward = Forward { request, traits, dialect, started, counted };
+        let timeouts = service.spec().timeouts;
+        loop {
+            let endpoint = permit.endpoint().clone();
+            let bound = clock::now();
+            match forward.attempt(permit, &timeouts, &service.metrics, &self.drain).await {
+                Ok(mut response) => {
+                    if let Some(timing) = server_timing(&endpoint, started, bound) {
+                        response.headers_mut().insert(SERVER_TIMING, timing);
+                    }
+                    return Ok(response);
+                }
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::NotSent(unsent, refused, error)) => {
+                    tracing::debug!(service = %service.key, replica = endpoint.replica, %error, "not sent; waiting again");
+                    // First out of the set, then the slot back: the next in line must not get this replica.
+                    service.line.leave(endpoint.replica);
+                    endpoint.suspect();
+                    let place = service.line.requeue(refused.ticket());
+                    drop(refused);
+                    service.metrics.retried();
+                    permit = admit::again(service, conn, traits, place, started).await?;
+                    forward = *unsent;
+                }
+            }
+        }
+    }
+}
+
+impl Handler for ByHost {
+    async fn handle(&self, conn: Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
+        let routes = self.0.routes.load();
+        let dialect = Dialect::of(request.headers());
+        let service = match head::host(&request) {
+            Ok(host) => match routes.by_host(host) {
+                Some(service) => service.clone(),
+                None => return ProxyError::NoService(shown(host)).response(dialect, ""),
+            },
+            Err(error) => return error.response(dialect, ""),
+        };
+        drop(routes);
+        self.0.answer(&service, &conn, request).await
+    }
+}
+
+impl Handler for ByPort {
+    async fn handle(&self, conn: Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
+        let service = self.0.routes.load().by_key(&self.1).cloned();
+        match service {
+            Some(service) => self.0.answer(&service, &conn, request).await,
+            None => {
+                let dialect = Dialect::of(request.headers());
+                ProxyError::NoService(self.1.to_string()).response(dialect, "")
+            }
+        }
+    }
+}
+
+/// A host as it may be repeated to its sender.
+fn shown(host: &str) -> String {
+    const LONGEST: usize = 253;
+    host.chars().take(LONGEST).collect()
+}
+
+/// For a request that waited for a start: how long it was in line, until its replica's process was started, and
+/// from there to ready. Milliseconds.
+fn server_timing(endpoint: &Endpoint, started: Instant, bound: Instant) -> Option<HeaderValue> {
+    if endpoint.ready <= started {
+        return None;
+    }
+    let ms = |from: Instant, to: Instant| to.saturating_duration_since(from).as_secs_f64() * 1e3;
+    let queue = ms(started, bound);
+    let start = ms(started, endpoint.spawned);
+    let ready = ms(endpoint.spawned, endpoint.ready);
+    let timing = format!("queue;dur={queue:.1}, start;dur={start:.1}, ready;dur={ready:.1}");
+    Some(HeaderValue::try_from(timing).expect("numbers are ASCII"))
+}

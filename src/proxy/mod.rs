@@ -1,1 +1,37 @@
-//! proxy
+//! What both hops share: the way of one request, in order.
+//!
+//! ```text
+//! server    accepts connections, HTTP/1.1 and h2c on one port
+//! head      brings the request into one canonical form
+//! breaker   holds it in line until a replica has a free slot
+//! forward   sends it over the replica's own connections (client) and hands the answer on
+//! body      ends the exchange, and so gives the slot back, with the response's last byte
+//! error     turns whatever failed into HTTP or gRPC, in one place
+//! ```
+
+use std::sync::Arc;
+
+use endpoint::Endpoint;
+use error::Refusal;
+
+pub mod body;
+pub mod breaker;
+pub mod client;
+pub mod detect;
+pub mod endpoint;
+pub mod error;
+pub mod exchange;
+pub mod forward;
+pub mod hangup;
+pub mod head;
+pub mod metrics;
+pub mod server;
+pub mod timeout;
+pub mod upgrade;
+
+/// The line in front of a service's replicas.
+pub type Line = breaker::Breaker<Arc<Endpoint>, Refusal>;
+/// One slot of one replica.
+pub type Permit = breaker::Permit<Arc<Endpoint>, Refusal>;
+/// A place in the line.
+pub type Place = breaker::Acquire<Arc<Endpoint>, Refusal>;

@@ -1,3 +1,4 @@
 //! Where replicas live.
 
 pub mod process;
+pub mod python;

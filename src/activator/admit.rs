@@ -1,0 +1,136 @@
+//! Waiting in line: until a slot is free, the client goes, the deadline passes, or the owner refuses.
+
+use std::time::{Duration, Instant};
+
+use http::request;
+use hyper::body::Incoming;
+use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
+
+use super::service::{Charge, Service};
+use crate::clock;
+use crate::proxy::body::{Prefetched, RequestBody};
+use crate::proxy::breaker::Refused;
+use crate::proxy::error::{ProxyError, Stage};
+use crate::proxy::head::Traits;
+use crate::proxy::server::{Conn, STREAM_WINDOW};
+use crate::proxy::{Permit, Place};
+
+/// A waiting body is read up to here, then the sender is held back.
+const PREFETCH: u64 = 64 * 1024;
+/// How often a connection that nobody reads is asked whether its peer is still there.
+const HANGUP_CHECK: Duration = Duration::from_millis(100);
+/// What one header costs in memory beyond its bytes.
+const PER_HEADER: usize = 32;
+
+/// Joins the line with a request that found no free slot, and waits.
+pub async fn in_line(
+    service: &Service,
+    conn: &Conn,
+    parts: &request::Parts,
+    traits: Traits,
+    incoming: Incoming,
+    started: Instant,
+) -> Result<(Permit, RequestBody), ProxyError> {
+    refuse_if_failing(service)?;
+    let mut charge = service.charge(held_by(parts, traits, &incoming))?;
+    let place = service.line.acquire().map_err(|refused| match refused {
+        Refused::Full => ProxyError::Overflow {
+            what: "the queue",
+            limit: u64::from(service.spec().buffer.requests),
+            retry_after: service.retry_after(),
+        },
+        Refused::Reason(reason) => ProxyError::Refused(reason),
+    })?;
+    service.poke();
+    // `100 Continue` goes out with the first read, and no client may be told to go on before it has a slot.
+    let read = !traits.expects_continue && !http_body::Body::is_end_stream(&incoming);
+    let mut body = Prefetched::new(incoming);
+    let permit = wait(service, conn, traits, place, started, read.then_some((&mut body, &mut charge))).await?;
+    Ok((permit, body.into_body()))
+}
+
+/// Waits again, in its old place, with a request that its replica did not take.
+pub async fn again(
+    service: &Service,
+    conn: &Conn,
+    traits: Traits,
+    place: Place,
+    started: Instant,
+) -> Result<Permit, ProxyError> {
+    service.poke();
+    wait(service, conn, traits, place, started, None).await
+}
+
+fn refuse_if_failing(service: &Service) -> Result<(), ProxyError> {
+    let Some(trouble) = service.trouble() else { return Ok(()) };
+    let now = clock::now();
+    if service.line.replicas() > 0 || now >= trouble.until {
+        return Ok(());
+    }
+    Err(ProxyError::Refused(trouble.refusal(now)))
+}
+
+async fn wait(
+    service: &Service,
+    conn: &Conn,
+    traits: Traits,
+    mut place: Place,
+    started: Instant,
+    mut reader: Option<(&mut Prefetched, &mut Charge<'_>)>,
+) -> Result<Permit, ProxyError> {
+    let limit = service.spec().timeouts.activation;
+    let deadline = (limit > Duration::ZERO).then(|| started + limit);
+    let mut expired = std::pin::pin!(sleep_until(deadline.unwrap_or(started).into()));
+    let mut check = interval_at((clock::now() + HANGUP_CHECK).into(), HANGUP_CHECK);
+    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // While something reads, hyper sees the client go, and an HTTP/2 stream's reset is always seen.
+        let unwatched = reader.is_none() && !traits.h2;
+        tokio::select! {
+            biased;
+            slot = &mut place => return slot.map_err(ProxyError::Refused),
+            () = &mut expired, if deadline.is_some() => {
+                return Err(ProxyError::Timeout { stage: Stage::Activation, limit });
+            }
+            more = read_on(&mut reader) => match more {
+                Read::More => {}
+                Read::Enough => reader = None,
+                Read::Gone => return Err(ProxyError::ClientGone),
+            },
+            _ = check.tick(), if unwatched => {
+                if conn.hangup.peer_closed() {
+                    return Err(ProxyError::ClientGone);
+                }
+            }
+        }
+    }
+}
+
+enum Read {
+    More,
+    /// All of it, or as much as may be held.
+    Enough,
+    /// The body broke off.
+    Gone,
+}
+
+async fn read_on(reader: &mut Option<(&mut Prefetched, &mut Charge<'_>)>) -> Read {
+    let Some((body, charge)) = reader else { return std::future::pending().await };
+    let before = body.bytes();
+    if before >= PREFETCH {
+        return Read::Enough;
+    }
+    if !body.more().await {
+        return if body.failed() { Read::Gone } else { Read::Enough };
+    }
+    // Over the bound by one frame at most: it is read already, and nothing more will be.
+    if charge.add(body.bytes() - before) { Read::More } else { Read::Enough }
+}
+
+/// What a waiting request holds from the start: its head, and for HTTP/2 the window that its sender may fill.
+fn held_by(parts: &request::Parts, traits: Traits, incoming: &Incoming) -> u64 {
+    let headers: usize =
+        parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + PER_HEADER).sum();
+    let window = if traits.h2 && !http_body::Body::is_end_stream(incoming) { STREAM_WINDOW } else { 0 };
+    (parts.uri.path().len() + headers) as u64 + u64::from(window)
+}

@@ -1,0 +1,106 @@
+//! `pilotlight queue-proxy`: the sidecar.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+use super::signals::Signals;
+use super::thread::DataThread;
+use super::{EXIT_FORCED, bind, limits};
+use crate::admin;
+use crate::config::flags::QueueProxyConfig;
+use crate::config::spec::{
+    Addresses, Buffer, Limits, Scaling, ServiceKey, ServiceSpec, Source, TargetRef, Timeouts, Workload,
+};
+use crate::drain::Drain;
+use crate::proxy::server;
+use crate::queue_proxy::QueueProxy;
+use crate::telemetry;
+
+/// Runs until it is told to leave.
+pub fn run(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
+    telemetry::init(config.log);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
+    let mut signals = Signals::take()?;
+    let connections = Arc::new(Semaphore::new(limits::raise()));
+    let traffic = bind(config.listen, "--listen")?;
+    let admin_listener = bind(config.admin, "--admin")?;
+    let (listen, admin_address) = (traffic.local_addr()?, admin_listener.local_addr()?);
+
+    let drain = Drain::new();
+    let data = DataThread::start()?;
+    let proxy = Arc::new(QueueProxy::new(spec(&config), Addresses { http: config.app, grpc: None }));
+    let state = Arc::new(admin::queue_proxy::State {
+        service: proxy.service().clone(),
+        ready: proxy.ready(),
+        drain: drain.clone(),
+    });
+    let admin_drain = Drain::new();
+    let router = admin::queue_proxy::router(state);
+    let admin_listener = TcpListener::from_std(admin_listener)?;
+    tokio::spawn(admin::server::serve(admin_listener, router, admin_drain.clone()));
+    tracing::info!("listening on {admin_address} (admin)");
+    let handler = proxy.handler(drain.clone());
+    server::spawn(data.handle(), traffic, handler, connections, drain.clone());
+    tracing::info!("listening on {listen} (traffic)");
+    let watched = proxy.clone();
+    tokio::spawn(async move { watched.watch().await });
+
+    let signal = signals.next().await;
+    tracing::info!("{signal}: finishing what is in flight; once more ends at once");
+    drain.begin();
+    let bound = match config.drain_timeout {
+        Duration::ZERO => super::LONGEST_DRAIN,
+        bound => bound,
+    };
+    tokio::select! {
+        biased;
+        drained = tokio::time::timeout(bound, drain.finished()) => if drained.is_err() {
+            tracing::warn!("requests were still in flight after {bound:?}");
+        },
+        signal = signals.next() => {
+            tracing::warn!("{signal} again: ending at once");
+            return Ok(ExitCode::from(EXIT_FORCED));
+        }
+    }
+    admin_drain.begin();
+    admin_drain.finished().await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The app as the one service that there is.
+fn spec(config: &QueueProxyConfig) -> ServiceSpec {
+    ServiceSpec {
+        key: ServiceKey::new("local", "app"),
+        source: Source { file: "the command line".into(), line: 0 },
+        workload: Workload::Target(TargetRef {
+            api_version: String::new(),
+            kind: String::new(),
+            name: config.app.to_string(),
+        }),
+        port: config.app.port(),
+        grpc_port: 0,
+        protocol: config.protocol,
+        hosts: Vec::new(),
+        concurrency: config.concurrency,
+        buffer: Buffer { requests: config.concurrency.queue, ..Buffer::default() },
+        readiness: config.readiness.clone(),
+        scaling: Scaling::default(),
+        timeouts: Timeouts {
+            response_start: config.response_start_timeout,
+            idle: config.idle_timeout,
+            request: config.request_timeout,
+            drain: config.drain_timeout,
+            ..Timeouts::default()
+        },
+        limits: Limits::default(),
+        no_wake: Vec::new(),
+    }
+}

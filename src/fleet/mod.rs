@@ -1,0 +1,233 @@
+//! All services of this machine: takes a configuration, and makes what runs follow it.
+//!
+//! What flows in: validated specs. What flows out: routes to the activator, services to the autoscaler, a supervisor
+//! and a port for each. A service that is gone from the configuration leaves the routes first, then finishes what it
+//! has; a changed one is told, and rolls over by itself.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::runtime::Handle as RuntimeHandle;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::activator::route::Routes;
+use crate::activator::service::Service;
+use crate::activator::wake::Wakeups;
+use crate::activator::{Activator, ByPort};
+use crate::autoscaler::{self, Managed};
+use crate::config::spec::{ProcessSpec, ServiceKey, ServiceSpec, Source, Workload};
+use crate::drain::Drain;
+use crate::events::{Events, Kind};
+use crate::proxy::error::Refusal;
+use crate::proxy::server;
+use crate::runtime::process::machine::Machine;
+use crate::runtime::process::supervisor::Supervisor;
+
+pub mod ports;
+
+use ports::ServicePorts;
+
+/// The services of this machine.
+#[derive(Debug)]
+pub struct Fleet {
+    parts: Parts,
+    members: ArcSwap<BTreeMap<ServiceKey, Member>>,
+    /// Services that are gone from the configuration and finish what they have.
+    leaving: TaskTracker,
+}
+
+/// What a fleet is made from.
+#[derive(Debug)]
+pub struct Parts {
+    /// The data path.
+    pub activator: Arc<Activator>,
+    /// From the data path to the autoscaler.
+    pub wakeups: Arc<Wakeups>,
+    /// The control loop.
+    pub autoscaler: autoscaler::Handle,
+    /// What replicas share.
+    pub machine: Arc<Machine>,
+    /// What happens.
+    pub events: Arc<Events>,
+    /// Where listeners run.
+    pub data: RuntimeHandle,
+    /// Bounds all connections together.
+    pub connections: Arc<Semaphore>,
+    /// Told when the program leaves.
+    pub drain: Drain,
+    /// The common port, for URLs.
+    pub listen: SocketAddr,
+    /// A port for each service.
+    pub ports: ServicePorts,
+}
+
+/// One service, with the port of its own.
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Everything that its control loop needs.
+    pub managed: Arc<Managed>,
+    /// Where any host reaches it.
+    pub port: Option<SocketAddr>,
+    listener: Drain,
+}
+
+/// What a new configuration changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Services that are new.
+    pub added: usize,
+    /// Services whose spec differs.
+    pub changed: usize,
+    /// Services that are gone.
+    pub removed: usize,
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// No services yet.
+    pub fn new(parts: Parts) -> Self {
+        Self { parts, members: ArcSwap::default(), leaving: TaskTracker::new() }
+    }
+
+    /// The services there are.
+    pub fn members(&self) -> Arc<BTreeMap<ServiceKey, Member>> {
+        self.members.load_full()
+    }
+
+    /// The URL of a service on the common port.
+    pub fn url(&self, service: &Service) -> String {
+        let host = service.spec().hosts.last().cloned().unwrap_or_default();
+        let own = format!("{}.{}.localhost", service.key.name, service.key.namespace);
+        // An InferenceService's entry is a host of its own, shorter than its component's.
+        let host = if host.ends_with(".localhost") { host } else { own };
+        match self.parts.listen.port() {
+            80 => format!("http://{host}"),
+            port => format!("http://{host}:{port}"),
+        }
+    }
+
+    /// Makes what runs follow `specs`. To be called by one at a time.
+    pub async fn apply(&self, specs: Vec<ServiceSpec>) -> Changes {
+        let mut changes = Changes::default();
+        let before = self.members();
+        let mut members = BTreeMap::new();
+        let (mut added, mut changed) = (Vec::new(), Vec::new());
+        for spec in specs {
+            let key = spec.key.clone();
+            let spec = Arc::new(spec);
+            if let Some(member) = before.get(&key) {
+                if differs(&member.managed.service.spec(), &spec) {
+                    member.managed.service.update(spec);
+                    changed.push(key.clone());
+                }
+                members.insert(key, member.clone());
+            } else {
+                let member = self.add(spec);
+                added.push(key.clone());
+                members.insert(key, member);
+            }
+        }
+        let gone: Vec<Member> =
+            before.iter().filter(|(key, _)| !members.contains_key(key)).map(|(_, m)| m.clone()).collect();
+        let members = Arc::new(members);
+        self.members.store(members.clone());
+        // Before anything else: a new service must be found, a removed one must not.
+        let services = members.values().map(|member| member.managed.service.clone());
+        self.parts.activator.set_routes(Routes::new(services));
+        for key in &added {
+            let member = &members[key];
+            self.parts.autoscaler.add(member.managed.clone()).await;
+            let mut message = format!("loaded: {}", self.url(&member.managed.service));
+            if let Some(port) = member.port {
+                message.push_str(&format!(" · http://{port}"));
+            }
+            self.parts.events.emit(Kind::Loaded, Some(key), message);
+            self.prepare(&member.managed.service);
+        }
+        for key in &changed {
+            self.parts.events.emit(Kind::Changed, Some(key), "changed: takes the new configuration");
+            members[key].managed.replicas.update();
+            self.parts.autoscaler.update(key.clone()).await;
+            self.prepare(&members[key].managed.service);
+        }
+        for member in gone {
+            changes.removed += 1;
+            self.remove(member).await;
+        }
+        Changes { added: added.len(), changed: changed.len(), ..changes }
+    }
+
+    /// Stops every replica. The data path has let go of them before.
+    pub async fn stop(&self) {
+        let members = self.members();
+        let stops = members.values().map(|member| member.managed.replicas.stop());
+        futures_util::future::join_all(stops).await;
+        self.leaving.close();
+        self.leaving.wait().await;
+    }
+
+    /// Ends every process of every service now.
+    pub async fn kill(&self) {
+        self.parts.machine.state.sweep().await;
+    }
+
+    /// Makes a service's environment before its first start asks for it.
+    fn prepare(&self, service: &Arc<Service>) {
+        let spec = service.spec();
+        let Workload::Process(ProcessSpec { python: Some(python), .. }) = &spec.workload else { return };
+        let (machine, python, key) = (self.parts.machine.clone(), python.clone(), service.key.clone());
+        tokio::spawn(async move {
+            if let Err(error) = machine.python_env(&python, &key).await {
+                machine.events.emit(Kind::StartFailed, Some(&key), error.reason);
+            }
+        });
+    }
+
+    fn add(&self, spec: Arc<ServiceSpec>) -> Member {
+        let parts = &self.parts;
+        let service = Arc::new(Service::new(spec, parts.wakeups.clone(), fastrand::u64(..)));
+        let replicas = Supervisor::spawn(parts.machine.clone(), service.clone());
+        let listener = parts.drain.part();
+        let port = match parts.ports.bind(&service.key) {
+            Ok(None) => None,
+            Ok(Some((bound, address))) => {
+                let handler = ByPort(parts.activator.clone(), service.key.clone());
+                let connections = parts.connections.clone();
+                server::spawn(&parts.data, bound, handler, connections, listener.clone());
+                tracing::info!("listening on {address} ({})", service.key);
+                Some(address)
+            }
+            Err(error) => {
+                tracing::warn!(service = %service.key, %error, "no port of its own; its host works");
+                None
+            }
+        };
+        let managed = Arc::new(Managed { service, replicas, decision: Default::default() });
+        Member { managed, port, listener }
+    }
+
+    async fn remove(&self, member: Member) {
+        let Managed { service, replicas, .. } = &*member.managed;
+        self.parts.events.emit(Kind::Removed, Some(&service.key), "removed: finishes what it has");
+        member.listener.begin();
+        self.parts.autoscaler.remove(service.key.clone()).await;
+        service.line.close(Refusal {
+            reason: "the service was removed".into(),
+            code: "removed",
+            retry_after: Duration::from_secs(1),
+        });
+        let replicas = replicas.clone();
+        self.leaving.spawn(async move { replicas.stop().await });
+    }
+}
+
+/// Whether the difference is more than where it stands in its file.
+fn differs(old: &ServiceSpec, new: &ServiceSpec) -> bool {
+    let at = |spec: &ServiceSpec, source: Source| ServiceSpec { source, ..spec.clone() };
+    at(old, new.source.clone()) != *new
+}

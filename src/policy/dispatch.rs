@@ -1,0 +1,405 @@
+//! Who waits, which replica has a free slot, and who is next.
+//!
+//! Late binding: a request is bound to a replica only when that replica has a free slot, so nobody waits behind a
+//! busy replica while another is idle. First come, first served; a request that must go back (its replica refused
+//! the connection) keeps the place its ticket gave it.
+//!
+//! With a limit, the replica with the most free slots is next, and among equals the one that answered fastest
+//! lately. Without one (`limit` 0), power of two choices on in-flight requests (Mitzenmacher 2001).
+//!
+//! Pure: randomness is an argument. `W` is what stands for a waiting request, `E` what stands for a replica: the
+//! breaker puts wakers and connections there, the simulator plain numbers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Identity of a replica, chosen by the owner and never reused.
+pub type ReplicaId = u64;
+
+/// A request's place in the line: lower is earlier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(u64);
+
+/// The state of one service's line and slots.
+#[derive(Debug)]
+pub struct Dispatch<W, E> {
+    limit: u32,
+    queue_limit: usize,
+    replicas: Vec<Replica<E>>,
+    /// Left the set, but still have requests in flight.
+    leaving: Vec<Replica<E>>,
+    waiting: BTreeMap<Ticket, W>,
+    next_ticket: u64,
+    in_flight: u32,
+}
+
+#[derive(Debug)]
+struct Replica<E> {
+    id: ReplicaId,
+    endpoint: E,
+    in_flight: u32,
+    /// Moving average of the time to the response's head, in seconds; 0 until the first answer, so that a new
+    /// replica is tried first.
+    latency: f64,
+}
+
+/// A slot that was just taken. Whoever gets it must call [`Dispatch::release`] exactly once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken<E> {
+    /// Where the request goes.
+    pub replica: ReplicaId,
+    /// The replica's endpoint.
+    pub endpoint: E,
+    /// The request's place, in case it has to go back.
+    pub ticket: Ticket,
+}
+
+/// Weight of the newest answer in a replica's latency: about the last ten answers count.
+const LATENCY_WEIGHT: f64 = 0.2;
+
+// === impl Dispatch ===
+
+impl<W, E: Clone> Dispatch<W, E> {
+    /// No replicas, nobody waiting. `limit` 0 = unlimited per replica.
+    pub fn new(limit: u32, queue_limit: usize) -> Self {
+        Self {
+            limit,
+            queue_limit,
+            replicas: Vec::new(),
+            leaving: Vec::new(),
+            waiting: BTreeMap::new(),
+            next_ticket: 0,
+            in_flight: 0,
+        }
+    }
+
+    /// Takes a slot at once, unless somebody came earlier and waits.
+    pub fn try_take(&mut self, random: u64) -> Option<Taken<E>> {
+        if !self.waiting.is_empty() {
+            return None;
+        }
+        let at = self.pick(random)?;
+        let ticket = self.ticket();
+        Some(self.take(at, ticket))
+    }
+
+    /// Joins the line, or gives `waiter` back when it is full.
+    pub fn enqueue(&mut self, waiter: W) -> Result<Ticket, W> {
+        if self.waiting.len() >= self.queue_limit {
+            return Err(waiter);
+        }
+        let ticket = self.ticket();
+        self.waiting.insert(ticket, waiter);
+        Ok(ticket)
+    }
+
+    /// Back to the place that `ticket` gave. Not subject to the queue limit: it was admitted once.
+    pub fn requeue(&mut self, ticket: Ticket, waiter: W) {
+        self.waiting.insert(ticket, waiter);
+    }
+
+    /// Leaves the line; `None` when it is not in it (any more).
+    pub fn cancel(&mut self, ticket: Ticket) -> Option<W> {
+        self.waiting.remove(&ticket)
+    }
+
+    /// What stands for a waiting request.
+    pub fn waiter_mut(&mut self, ticket: Ticket) -> Option<&mut W> {
+        self.waiting.get_mut(&ticket)
+    }
+
+    /// The first in line and its slot, if there is a free one. Call it until it says `None` after every
+    /// [`release`](Self::release), [`join`](Self::join) and [`set_limit`](Self::set_limit).
+    pub fn next(&mut self, random: u64) -> Option<(W, Taken<E>)> {
+        if self.waiting.is_empty() {
+            return None;
+        }
+        let at = self.pick(random)?;
+        let (ticket, waiter) = self.waiting.pop_first()?;
+        Some((waiter, self.take(at, ticket)))
+    }
+
+    /// Empties the line.
+    pub fn take_waiting(&mut self) -> BTreeMap<Ticket, W> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Returns a slot. True when that was the last request of a replica that is leaving.
+    pub fn release(&mut self, replica: ReplicaId) -> bool {
+        if let Some(r) = self.replicas.iter_mut().find(|r| r.id == replica) {
+            debug_assert!(r.in_flight > 0, "bug: a slot came back that nobody took");
+            r.in_flight = r.in_flight.saturating_sub(1);
+            self.in_flight = self.in_flight.saturating_sub(1);
+        } else if let Some(at) = self.leaving.iter().position(|r| r.id == replica) {
+            self.in_flight = self.in_flight.saturating_sub(1);
+            self.leaving[at].in_flight -= 1;
+            if self.leaving[at].in_flight == 0 {
+                self.leaving.swap_remove(at);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Notes how long a replica took to the head of its response.
+    pub fn answered(&mut self, replica: ReplicaId, took: Duration) {
+        if let Some(r) = self.replicas.iter_mut().find(|r| r.id == replica) {
+            let took = took.as_secs_f64();
+            r.latency = if r.latency == 0.0 { took } else { r.latency + LATENCY_WEIGHT * (took - r.latency) };
+        }
+    }
+
+    /// Adds a replica, or takes back one that was leaving. False when it is in the set already.
+    pub fn join(&mut self, id: ReplicaId, endpoint: E) -> bool {
+        if self.replicas.iter().any(|r| r.id == id) {
+            return false;
+        }
+        let in_flight = match self.leaving.iter().position(|r| r.id == id) {
+            Some(at) => self.leaving.swap_remove(at).in_flight,
+            None => 0,
+        };
+        self.replicas.push(Replica { id, endpoint, in_flight, latency: 0.0 });
+        true
+    }
+
+    /// Takes a replica out of the set: it gets nothing new, and what it has may end. False when it is not in it.
+    pub fn leave(&mut self, id: ReplicaId) -> bool {
+        let Some(at) = self.replicas.iter().position(|r| r.id == id) else { return false };
+        let replica = self.replicas.swap_remove(at);
+        if replica.in_flight > 0 {
+            self.leaving.push(replica);
+        }
+        true
+    }
+
+    /// Changes the limit per replica. Below what is in flight it is a debt: nothing starts until it is paid.
+    pub fn set_limit(&mut self, limit: u32) {
+        self.limit = limit;
+    }
+
+    /// Changes how many may wait. Those who already do stay.
+    pub fn set_queue_limit(&mut self, queue_limit: usize) {
+        self.queue_limit = queue_limit;
+    }
+
+    /// Requests in the line.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Requests that hold a slot, leaving replicas included.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Requests that hold a slot of this replica.
+    pub fn in_flight_at(&self, id: ReplicaId) -> u32 {
+        self.replicas.iter().chain(&self.leaving).find(|r| r.id == id).map_or(0, |r| r.in_flight)
+    }
+
+    /// Replicas in the set.
+    pub fn replicas(&self) -> usize {
+        self.replicas.len()
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        self.next_ticket += 1;
+        Ticket(self.next_ticket)
+    }
+
+    fn take(&mut self, at: usize, ticket: Ticket) -> Taken<E> {
+        let replica = &mut self.replicas[at];
+        replica.in_flight += 1;
+        self.in_flight += 1;
+        Taken { replica: replica.id, endpoint: replica.endpoint.clone(), ticket }
+    }
+
+    fn pick(&self, random: u64) -> Option<usize> {
+        if self.limit == 0 { self.pick_of_two(random) } else { self.pick_most_free() }
+    }
+
+    /// All replicas have the same limit, so the most free slots are the fewest in flight.
+    fn pick_most_free(&self) -> Option<usize> {
+        let free = self.replicas.iter().enumerate().filter(|(_, r)| r.in_flight < self.limit);
+        free.min_by(|(_, a), (_, b)| a.busier(b)).map(|(at, _)| at)
+    }
+
+    fn pick_of_two(&self, random: u64) -> Option<usize> {
+        let n = self.replicas.len();
+        if n <= 1 {
+            return (n == 1).then_some(0);
+        }
+        // Two different ones, from the two halves of one random number.
+        let first = (random as u32 as usize) % n;
+        let second = (first + 1 + ((random >> 32) as usize) % (n - 1)) % n;
+        let (a, b) = (&self.replicas[first], &self.replicas[second]);
+        Some(if a.busier(b).is_le() { first } else { second })
+    }
+}
+
+// === impl Replica ===
+
+impl<E> Replica<E> {
+    fn busier(&self, other: &Self) -> std::cmp::Ordering {
+        self.in_flight.cmp(&other.in_flight).then(self.latency.total_cmp(&other.latency))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Line = Dispatch<u32, &'static str>;
+
+    #[test]
+    fn first_come_first_served_and_never_past_a_waiter() {
+        let mut d = Line::new(1, 10);
+        let first = d.enqueue(1).unwrap();
+        d.enqueue(2).unwrap();
+        assert!(d.next(0).is_none(), "no replica yet");
+        d.join(7, "a");
+        assert!(d.try_take(0).is_none(), "a newcomer must not pass those who wait");
+        let (who, slot) = d.next(0).unwrap();
+        assert_eq!((who, slot.replica, slot.ticket), (1, 7, first));
+        assert!(d.next(0).is_none(), "limit 1");
+        d.release(7);
+        assert_eq!(d.next(0).unwrap().0, 2);
+    }
+
+    #[test]
+    fn who_goes_back_keeps_its_place() {
+        let mut d = Line::new(1, 1);
+        d.join(7, "a");
+        let slot = d.try_take(0).unwrap();
+        d.enqueue(2).unwrap();
+        d.leave(7);
+        d.requeue(slot.ticket, 1);
+        assert!(d.release(7), "the leaving replica is drained");
+        d.join(8, "b");
+        assert_eq!(d.next(0).unwrap().0, 1);
+    }
+
+    #[test]
+    fn the_freest_replica_and_among_equals_the_fastest_is_next() {
+        let mut d = Line::new(2, 1);
+        d.join(1, "slow");
+        d.join(2, "fast");
+        d.answered(1, Duration::from_millis(20));
+        d.answered(2, Duration::from_millis(10));
+        let order: Vec<_> = (0..4).map(|_| d.try_take(0).unwrap().endpoint).collect();
+        assert_eq!(order, ["fast", "slow", "fast", "slow"]);
+        assert!(d.try_take(0).is_none());
+    }
+
+    #[test]
+    fn a_replica_that_comes_back_keeps_its_count() {
+        let mut d = Line::new(1, 1);
+        d.join(1, "a");
+        d.try_take(0).unwrap();
+        d.leave(1);
+        d.join(1, "a");
+        assert!(d.try_take(0).is_none(), "its slot is still taken");
+        assert!(!d.release(1));
+        assert!(d.try_take(0).is_some());
+    }
+
+    #[test]
+    fn a_smaller_limit_is_a_debt() {
+        let mut d = Line::new(3, 1);
+        d.join(1, "a");
+        for _ in 0..3 {
+            d.try_take(0).unwrap();
+        }
+        d.set_limit(1);
+        d.release(1);
+        d.release(1);
+        assert!(d.try_take(0).is_none(), "one still runs");
+        d.release(1);
+        assert!(d.try_take(0).is_some());
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Arrive,
+        Finish(usize),
+        GoBack(usize),
+        Cancel(usize),
+        Join(u64),
+        Leave(u64),
+        Limit(u32),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let step = prop_oneof![
+            6 => Just(Step::Arrive),
+            5 => (0usize..64).prop_map(Step::Finish),
+            1 => (0usize..64).prop_map(Step::GoBack),
+            1 => (0usize..64).prop_map(Step::Cancel),
+            1 => (0u64..5).prop_map(Step::Join),
+            1 => (0u64..5).prop_map(Step::Leave),
+            1 => (0u32..4).prop_map(Step::Limit),
+        ];
+        prop::collection::vec(step, 1..200)
+    }
+
+    proptest! {
+        /// Invariants 1 and 2: within the limit when taken, first come first served, each request in exactly one place.
+        #[test]
+        fn limits_hold_and_nobody_is_lost(steps in steps(), seed: u64) {
+            let mut d: Dispatch<u32, ()> = Dispatch::new(1, 20);
+            let mut limit = 1;
+            let mut random = seed;
+            let mut arrived = 0;
+            let mut running: Vec<(u32, Taken<()>)> = Vec::new();
+            let (mut done, mut refused, mut cancelled) = (0usize, 0usize, 0usize);
+            for step in steps {
+                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                match step {
+                    Step::Arrive => {
+                        arrived += 1;
+                        if let Some(slot) = d.try_take(random) {
+                            prop_assert_eq!(d.waiting(), 0);
+                            running.push((arrived, slot));
+                        } else if d.enqueue(arrived).is_err() {
+                            refused += 1;
+                        }
+                    }
+                    Step::Finish(n) if !running.is_empty() => {
+                        let (_, slot) = running.swap_remove(n % running.len());
+                        d.release(slot.replica);
+                        done += 1;
+                    }
+                    Step::GoBack(n) if !running.is_empty() => {
+                        let (who, slot) = running.swap_remove(n % running.len());
+                        d.leave(slot.replica);
+                        d.requeue(slot.ticket, who);
+                        d.release(slot.replica);
+                    }
+                    Step::Cancel(n) if d.waiting() > 0 => {
+                        let ticket = *d.waiting.keys().nth(n % d.waiting()).unwrap();
+                        d.cancel(ticket).unwrap();
+                        cancelled += 1;
+                    }
+                    Step::Join(id) => { d.join(id, ()); }
+                    Step::Leave(id) => { d.leave(id); }
+                    Step::Limit(n) => { limit = n; d.set_limit(n); }
+                    _ => {}
+                }
+                while let Some((who, slot)) = d.next(random) {
+                    prop_assert!(d.waiting.keys().all(|t| *t > slot.ticket), "somebody was passed");
+                    prop_assert!(limit == 0 || d.in_flight_at(slot.replica) <= limit);
+                    running.push((who, slot));
+                }
+                prop_assert!(d.waiting() == 0 || d.replicas.iter().all(|r| limit > 0 && r.in_flight >= limit),
+                    "somebody waits beside a free slot");
+                prop_assert_eq!(d.in_flight() as usize, running.len());
+                for id in 0..5 {
+                    let at = running.iter().filter(|(_, s)| s.replica == id).count();
+                    prop_assert_eq!(d.in_flight_at(id) as usize, at);
+                }
+                prop_assert_eq!(arrived as usize, running.len() + d.waiting() + done + refused + cancelled);
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! When to ask again. Pure.
+
+use std::time::Duration;
+
+const MIN: Duration = Duration::from_millis(1);
+const MAX: Duration = Duration::from_millis(50);
+/// 0.5 % of the time spent so far.
+const SHARE: u32 = 200;
+
+/// The pause after an attempt that ended `after` the start and that must not take more than half of the time if it
+/// took `cost`.
+pub(super) fn pause(after: Duration, cost: Duration) -> Duration {
+    (after / SHARE).max(cost).clamp(MIN, MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn grows_with_the_start() {
+        assert_eq!(pause(ms(0), ms(0)), ms(1));
+        assert_eq!(pause(ms(200), ms(0)), ms(1));
+        assert_eq!(pause(ms(2000), ms(0)), ms(10));
+        assert_eq!(pause(ms(10_000), ms(0)), ms(50));
+        assert_eq!(pause(ms(1_000_000), ms(0)), ms(50));
+        assert_eq!(pause(ms(0), ms(8)), ms(8));
+        assert_eq!(pause(ms(0), ms(900)), ms(50));
+    }
+}

@@ -1,0 +1,298 @@
+//! Why a request got no answer from an app, and the one place that turns it into HTTP or gRPC.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Response, StatusCode};
+use serde_json::json;
+
+use super::body::Body;
+
+/// Whose fault a failure is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The request itself.
+    Client,
+    /// Load, or a replica that is not there.
+    Capacity,
+    /// The app.
+    App,
+}
+
+/// A request that got no answer from an app.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ProxyError {
+    /// No service has this host.
+    #[error("no service has the host {0:?}")]
+    NoService(String),
+    /// The request names no host.
+    #[error("the request names no host: send a Host header")]
+    NoHost,
+    /// The line, or its memory, is full.
+    #[error("{what} of {limit} is full")]
+    Overflow {
+        /// Which bound.
+        what: &'static str,
+        /// Its value.
+        limit: u64,
+        /// When it may be worth to come back.
+        retry_after: Duration,
+    },
+    /// More requests per second than allowed.
+    #[error("the rate limit of {limit}/s is used up{}", if *.tenant { " for this tenant" } else { "" })]
+    RateLimit {
+        /// Requests per second.
+        limit: f64,
+        /// Whether it is the tenant's.
+        tenant: bool,
+        /// When the next one fits.
+        retry_after: Duration,
+    },
+    /// At zero, and the request is of a kind that starts nothing.
+    #[error("the service is at zero and this request does not wake it (noWake)")]
+    Asleep,
+    /// The owner refused those who wait: it cannot start, or it is going away.
+    #[error("{0}")]
+    Refused(Refusal),
+    /// A stage took too long.
+    #[error("the {stage} timeout of {limit:?} passed")]
+    Timeout {
+        /// Which one.
+        stage: Stage,
+        /// Its length.
+        limit: Duration,
+    },
+    /// The app closed or broke the exchange after it may have got the request. Not safe to repeat.
+    #[error("the app broke the exchange: {0}")]
+    App(String),
+    /// The client went away while it waited; nobody reads the answer.
+    #[error("the client went away")]
+    ClientGone,
+    /// The request cannot be forwarded as it is.
+    #[error("{0}")]
+    BadRequest(&'static str),
+}
+
+/// Why the owner of a line refuses those who wait in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// In words, for the client.
+    pub reason: Arc<str>,
+    /// The code in the error's JSON.
+    pub code: &'static str,
+    /// When it may be worth to come back.
+    pub retry_after: Duration,
+}
+
+/// A stage of a request that has a bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Waiting for a replica.
+    Activation,
+    /// From the request sent to the response's head.
+    ResponseStart,
+    /// Without a byte in either direction.
+    Idle,
+    /// The whole request.
+    Request,
+}
+
+/// How the client wants to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// A status and JSON.
+    Http,
+    /// Always 200, with `grpc-status` and `grpc-message`.
+    Grpc,
+}
+
+// === impl Dialect ===
+
+impl Dialect {
+    /// gRPC says so in its content type.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let grpc =
+            headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        if grpc { Self::Grpc } else { Self::Http }
+    }
+}
+
+// === impl Stage ===
+
+impl std::fmt::Display for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Activation => "activation",
+            Self::ResponseStart => "response start",
+            Self::Idle => "idle",
+            Self::Request => "request",
+        })
+    }
+}
+
+// === impl Refusal ===
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.reason)
+    }
+}
+
+// === impl ProxyError ===
+
+impl ProxyError {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::NoService(_) | Self::NoHost | Self::BadRequest(_) | Self::RateLimit { .. } | Self::ClientGone => {
+                Fault::Client
+            }
+            Self::Overflow { .. } | Self::Asleep | Self::Refused(_) => Fault::Capacity,
+            Self::Timeout { stage: Stage::Activation, .. } => Fault::Capacity,
+            Self::Timeout { .. } | Self::App(_) => Fault::App,
+        }
+    }
+
+    /// The status for HTTP.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::NoService(_) => StatusCode::NOT_FOUND,
+            Self::NoHost | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            // nginx's code for it, seen in metrics only.
+            Self::ClientGone => StatusCode::from_u16(499).expect("in range"),
+            Self::RateLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Overflow { .. } | Self::Asleep | Self::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::App(_) => StatusCode::BAD_GATEWAY,
+        }
+    }
+
+    /// The status for gRPC (<https://grpc.github.io/grpc/core/md_doc_statuscodes.html>).
+    fn grpc_status(&self) -> u32 {
+        const CANCELLED: u32 = 1;
+        const INVALID_ARGUMENT: u32 = 3;
+        const DEADLINE_EXCEEDED: u32 = 4;
+        const RESOURCE_EXHAUSTED: u32 = 8;
+        const UNIMPLEMENTED: u32 = 12;
+        const UNAVAILABLE: u32 = 14;
+        match self {
+            Self::NoService(_) => UNIMPLEMENTED,
+            Self::ClientGone => CANCELLED,
+            Self::NoHost | Self::BadRequest(_) => INVALID_ARGUMENT,
+            Self::RateLimit { .. } => RESOURCE_EXHAUSTED,
+            Self::Overflow { .. } | Self::Asleep | Self::Refused(_) | Self::App(_) => UNAVAILABLE,
+            Self::Timeout { .. } => DEADLINE_EXCEEDED,
+        }
+    }
+
+    /// A short word for the error's JSON and for metrics; one of a fixed set.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoService(_) => "no_such_service",
+            Self::NoHost => "no_host",
+            Self::Overflow { .. } => "overflow",
+            Self::RateLimit { tenant: false, .. } => "rate_limit",
+            Self::RateLimit { tenant: true, .. } => "tenant_rate_limit",
+            Self::Asleep => "asleep",
+            Self::Refused(refusal) => refusal.code,
+            Self::Timeout { stage: Stage::Activation, .. } => "activation_timeout",
+            Self::Timeout { stage: Stage::ResponseStart, .. } => "response_start_timeout",
+            Self::Timeout { stage: Stage::Idle, .. } => "idle_timeout",
+            Self::Timeout { stage: Stage::Request, .. } => "request_timeout",
+            Self::App(_) => "app_error",
+            Self::ClientGone => "client_gone",
+            Self::BadRequest(_) => "bad_request",
+        }
+    }
+
+    /// Whole seconds for `Retry-After`, at least 1, where coming back makes sense.
+    fn retry_after(&self) -> Option<u64> {
+        let after = match self {
+            Self::Overflow { retry_after, .. } | Self::RateLimit { retry_after, .. } => *retry_after,
+            Self::Refused(refusal) => refusal.retry_after,
+            Self::Asleep => Duration::from_secs(1),
+            _ => return None,
+        };
+        Some(after.as_millis().div_ceil(1000).max(1) as u64)
+    }
+
+    /// The answer to the client. `service` is `NAMESPACE/NAME`, or empty when there is none.
+    pub fn response(&self, dialect: Dialect, service: &str) -> Response<Body> {
+        let retry_after = self.retry_after();
+        let mut response = match dialect {
+            Dialect::Http => {
+                let json = json!({"error": {
+                    "code": self.code(),
+                    "message": self.to_string(),
+                    "service": service,
+                    "retry_after": retry_after,
+                }});
+                let mut response = Response::new(Body::full(json.to_string() + "\n"));
+                *response.status_mut() = self.status();
+                response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                response
+            }
+            Dialect::Grpc => {
+                let mut response = Response::new(Body::Empty);
+                let headers = response.headers_mut();
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+                headers.insert("grpc-status", HeaderValue::from(self.grpc_status()));
+                let message = percent_encode(&self.to_string());
+                headers.insert(
+                    "grpc-message",
+                    HeaderValue::try_from(message).expect("percent-encoded text is printable ASCII"),
+                );
+                response
+            }
+        };
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+/// gRPC's percent-encoding of a status message (gRPC over HTTP/2, "Responses").
+fn percent_encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if (0x20..=0x7e).contains(&byte) && byte != b'%' {
+            encoded.push(char::from(byte));
+        } else {
+            use std::fmt::Write;
+            write!(encoded, "%{byte:02X}").expect("a String takes everything");
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn overflow() -> ProxyError {
+        ProxyError::Overflow { what: "the queue", limit: 5, retry_after: Duration::from_millis(1200) }
+    }
+
+    #[test]
+    fn http_gets_a_status_and_retry_after() {
+        let response = overflow().response(Dialect::Http, "default/iris");
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[RETRY_AFTER], "2");
+    }
+
+    #[test]
+    fn grpc_gets_200_and_a_grpc_status() {
+        let timeout = ProxyError::Timeout { stage: Stage::Activation, limit: Duration::from_secs(1) };
+        let response = timeout.response(Dialect::Grpc, "default/iris");
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.headers()["grpc-status"], "4");
+        assert_eq!(response.headers()["grpc-message"], "the activation timeout of 1s passed");
+    }
+
+    #[test]
+    fn grpc_messages_are_encoded() {
+        assert_eq!(percent_encode("100 % – über\n"), "100 %25 %E2%80%93 %C3%BCber%0A");
+    }
+}

@@ -1,0 +1,61 @@
+//! One request between its admission and the end of its response: what must be given back, in order.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::Permit;
+use super::client::Lease;
+use super::metrics::ServiceMetrics;
+use crate::clock;
+use crate::stat::Counted;
+
+/// Holds what a request occupies. [`end`](Self::end) when it finished well; dropping it does the rest the same,
+/// but does not reuse the connection.
+#[derive(Debug)]
+pub struct Exchange {
+    lease: Option<Lease>,
+    permit: Option<Permit>,
+    counted: Option<Counted>,
+    metrics: Arc<ServiceMetrics>,
+    started: Instant,
+    /// When it got its slot.
+    bound: Instant,
+    status: u16,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// A request that came at `started`, got its slot at `bound`, was answered with `status` and holds these.
+    pub fn new(
+        permit: Permit,
+        counted: Option<Counted>,
+        lease: Option<Lease>,
+        metrics: Arc<ServiceMetrics>,
+        started: Instant,
+        bound: Instant,
+        status: u16,
+    ) -> Self {
+        Self { lease, permit: Some(permit), counted, metrics, started, bound, status }
+    }
+
+    /// The response is complete: the connection can be used again.
+    pub fn end(mut self) {
+        // The connection first, so that whoever gets the slot finds it.
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        drop(self.lease.take());
+        drop(self.permit.take());
+        let now = clock::now();
+        if let Some(counted) = self.counted.take() {
+            counted.served(now.saturating_duration_since(self.bound));
+        }
+        self.metrics.answered(self.status, now.saturating_duration_since(self.started));
+    }
+}

@@ -1,0 +1,117 @@
+//! Sends one request, whose slot is held, to its replica, and hands the answer on as it comes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response, StatusCode};
+use tokio::time::timeout_at;
+
+use super::Permit;
+use super::body::{AppBody, Body, RequestBody};
+use super::client::SendError;
+use super::error::{Dialect, ProxyError, Stage};
+use super::exchange::Exchange;
+use super::head::{self, Traits};
+use super::metrics::ServiceMetrics;
+use super::timeout::IdleTimer;
+use super::upgrade;
+use crate::clock;
+use crate::config::spec::Timeouts;
+use crate::drain::Drain;
+use crate::stat::Counted;
+
+/// A request that was admitted, between two attempts.
+#[derive(Debug)]
+pub struct Forward {
+    /// In canonical form ([`head::canonical`]).
+    pub request: Request<RequestBody>,
+    /// What its head said.
+    pub traits: Traits,
+    /// How its client wants errors.
+    pub dialect: Dialect,
+    /// When it came.
+    pub started: Instant,
+    /// Counts it as load.
+    pub counted: Option<Counted>,
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum Failure {
+    /// Nothing was sent: give the slot back, take another and try again.
+    NotSent(Box<Forward>, Permit, SendError),
+    /// Final.
+    Final(ProxyError),
+}
+
+impl Forward {
+    /// One attempt at the replica of `permit`.
+    pub async fn attempt(
+        mut self,
+        permit: Permit,
+        timeouts: &Timeouts,
+        metrics: &Arc<ServiceMetrics>,
+        drain: &Drain,
+    ) -> Result<Response<Body>, Failure> {
+        let client = permit.endpoint().client(self.dialect == Dialect::Grpc).clone();
+        let wire = client.wire(self.traits.h2).await;
+        head::shape(&mut self.request, wire).map_err(Failure::Final)?;
+        let upgrade = self.traits.upgrade.then(|| upgrade::client_side(&mut self.request));
+
+        let sent = clock::now();
+        let request_deadline = at(self.started, timeouts.request);
+        let start_deadline = at(sent, timeouts.response_start);
+        let deadline = [request_deadline, start_deadline].into_iter().flatten().min();
+        let send = client.send(wire, self.request);
+        let answered = match deadline {
+            None => send.await,
+            Some(deadline) => match timeout_at(deadline.into(), send).await {
+                Ok(answered) => answered,
+                Err(_) if request_deadline == Some(deadline) => {
+                    let limit = timeouts.request;
+                    return Err(Failure::Final(ProxyError::Timeout { stage: Stage::Request, limit }));
+                }
+                Err(_) => {
+                    let limit = timeouts.response_start;
+                    return Err(Failure::Final(ProxyError::Timeout { stage: Stage::ResponseStart, limit }));
+                }
+            },
+        };
+        let (mut response, lease) = match answered {
+            Ok(answered) => answered,
+            Err(SendError::Connect { addr, error, request }) => {
+                let Self { traits, dialect, started, counted, .. } = self;
+                let again = Self { request: *request, traits, dialect, started, counted };
+                let error = SendError::Connect { addr, error, request: Box::default() };
+                return Err(Failure::NotSent(Box::new(again), permit, error));
+            }
+            Err(error @ SendError::Broken(_)) => {
+                return Err(Failure::Final(ProxyError::App(error.to_string())));
+            }
+        };
+        let now = clock::now();
+        permit.answered(now.saturating_duration_since(sent));
+        metrics.first_byte(now.saturating_duration_since(sent));
+        head::response(&mut response);
+        let status = response.status();
+        let metrics = metrics.clone();
+        let exchange = Exchange::new(permit, self.counted, lease, metrics, self.started, sent, status.as_u16());
+        if status == StatusCode::SWITCHING_PROTOCOLS {
+            return match upgrade {
+                Some(client) => {
+                    upgrade::tunnel(client, &mut response, exchange, drain);
+                    Ok(response.map(|_| Body::Empty))
+                }
+                None => Err(Failure::Final(ProxyError::App(
+                    "it switched protocols although the client had not asked for it".into(),
+                ))),
+            };
+        }
+        let idle = IdleTimer::new(timeouts.idle, request_deadline);
+        Ok(response.map(|incoming| Body::App(AppBody::new(incoming, exchange, idle))))
+    }
+}
+
+fn at(start: Instant, after: Duration) -> Option<Instant> {
+    (after > Duration::ZERO).then(|| start + after)
+}

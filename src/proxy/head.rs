@@ -1,0 +1,356 @@
+//! Heads of requests and responses, rewritten in place.
+//!
+//! [`canonical`] brings a request into one form, whatever it came as: origin-form target, exactly one `Host`, no
+//! hop-by-hop fields, forwarding fields added. [`shape`] turns that into what goes over the wire to the app.
+
+use std::fmt::Write;
+
+use http::header::{
+    self, CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{Method, Request, Response, Version, request};
+
+use super::client::Wire;
+use super::error::ProxyError;
+use super::server::Conn;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Fields that end at this hop whatever `Connection` says (RFC 9110 §7.6.1). `TE: trailers` is handled apart, and
+/// `Trailer` stays: it tells which trailers hyper may send on.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+/// What the head says about how to treat the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traits {
+    /// It came over HTTP/2.
+    pub h2: bool,
+    /// It wants another protocol on this connection (HTTP/1.1 only).
+    pub upgrade: bool,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+}
+
+/// The host that a request is for: `:authority` or an absolute target, else `Host`.
+pub fn host<B>(request: &Request<B>) -> Result<&str, ProxyError> {
+    if let Some(authority) = request.uri().authority() {
+        return Ok(authority.as_str());
+    }
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next().ok_or(ProxyError::NoHost)?;
+    if hosts.next().is_some() {
+        return Err(ProxyError::BadRequest("the request has more than one Host"));
+    }
+    host.to_str().map_err(|_| ProxyError::BadRequest("the Host is not ASCII"))
+}
+
+/// `host` without its port and trailing dot.
+pub fn without_port(host: &str) -> &str {
+    let name = match host.rfind(':') {
+        // The last colon of a bare IPv6 address is no port separator.
+        Some(at) if !host.ends_with(']') => &host[..at],
+        _ => host,
+    };
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+/// Brings a request into the one form that everything behind expects. `fixed_host` stands in when the request
+/// names none (HTTP/1.0 on a service's own port).
+pub fn canonical(
+    parts: &mut request::Parts,
+    conn: &Conn,
+    fixed_host: &HeaderValue,
+) -> Result<Traits, ProxyError> {
+    if parts.method == Method::CONNECT {
+        return Err(ProxyError::BadRequest("CONNECT is not supported"));
+    }
+    let traits = traits(parts);
+    let host = match parts.uri.authority() {
+        Some(authority) => HeaderValue::from_str(authority.as_str())
+            .map_err(|_| ProxyError::BadRequest("the authority is not a host"))?,
+        None => parts.headers.get(HOST).unwrap_or(fixed_host).clone(),
+    };
+    if parts.uri.scheme().is_some() || parts.uri.authority().is_some() {
+        let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        parts.uri = Uri::from(path);
+    }
+    let upgrade = if traits.upgrade { parts.headers.get(UPGRADE).cloned() } else { None };
+    strip_hop_by_hop(&mut parts.headers);
+    if let Some(upgrade) = upgrade {
+        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        parts.headers.insert(UPGRADE, upgrade);
+    }
+    // We say `100 Continue` ourselves, when the body is first read: after a slot is held.
+    parts.headers.remove(EXPECT);
+    if traits.h2 {
+        join_cookies(&mut parts.headers);
+    }
+    add_forwarding(&mut parts.headers, conn, &host);
+    parts.headers.insert(HOST, host);
+    Ok(traits)
+}
+
+/// Gives a canonical request the form that `wire` wants. May be applied again, to another replica's wire.
+pub fn shape<B>(request: &mut Request<B>, wire: Wire) -> Result<(), ProxyError> {
+    match wire {
+        Wire::H1 => {
+            if let Some(authority) = request.uri().authority() {
+                let host = HeaderValue::from_str(authority.as_str())
+                    .map_err(|_| ProxyError::BadRequest("the authority is not a host"))?;
+                let path =
+                    request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+                *request.uri_mut() = Uri::from(path);
+                request.headers_mut().insert(HOST, host);
+            }
+            *request.version_mut() = Version::HTTP_11;
+        }
+        Wire::H2 => {
+            if let Some(host) = request.headers_mut().remove(HOST) {
+                let authority = Authority::try_from(host.as_bytes())
+                    .map_err(|_| ProxyError::BadRequest("the Host is not an authority"))?;
+                let mut uri = http::uri::Parts::default();
+                uri.scheme = Some(Scheme::HTTP);
+                uri.authority = Some(authority);
+                uri.path_and_query = Some(
+                    request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
+                );
+                *request.uri_mut() = Uri::from_parts(uri)
+                    .map_err(|_| ProxyError::BadRequest("the target cannot be sent over HTTP/2"))?;
+            }
+            // Connection-specific fields are errors there (RFC 9113 §8.2.2).
+            request.headers_mut().remove(CONNECTION);
+            request.headers_mut().remove(UPGRADE);
+            *request.version_mut() = Version::HTTP_2;
+        }
+    }
+    Ok(())
+}
+
+/// Makes an app's response head fit for any client.
+pub fn response<B>(response: &mut Response<B>) {
+    let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
+    let upgrade = if upgraded { response.headers().get(UPGRADE).cloned() } else { None };
+    strip_hop_by_hop(response.headers_mut());
+    if let Some(upgrade) = upgrade {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        response.headers_mut().insert(UPGRADE, upgrade);
+    }
+    *response.version_mut() = Version::HTTP_11;
+}
+
+fn traits(parts: &request::Parts) -> Traits {
+    let h2 = parts.version == Version::HTTP_2;
+    let upgrade = parts.version == Version::HTTP_11
+        && parts.headers.contains_key(UPGRADE)
+        && tokens(&parts.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        // An offer of h2c is declined by not forwarding it (RFC 9113 §3.1 obsoletes it).
+        && !tokens(&parts.headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("h2c"));
+    let expects_continue =
+        parts.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    Traits { h2, upgrade, expects_continue }
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let listed: Vec<HeaderName> = tokens(headers, &CONNECTION)
+            .filter_map(|token| HeaderName::try_from(token).ok())
+            // Framing and the target are not the sender's to remove.
+            .filter(|name| *name != HOST && *name != header::CONTENT_LENGTH && *name != TE)
+            .collect();
+        for name in listed {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    headers.remove(HTTP2_SETTINGS);
+    if headers.contains_key(TE) {
+        let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        headers.remove(TE);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+    }
+}
+
+/// HTTP/2 may split the Cookie field; HTTP/1.1 wants one (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let joined = join(headers, &COOKIE, b"; ", b"");
+    headers.insert(COOKIE, joined);
+}
+
+/// All values of a field, and one more, as one value.
+fn join(headers: &HeaderMap, name: &HeaderName, separator: &[u8], last: &[u8]) -> HeaderValue {
+    let mut joined = Vec::new();
+    for value in headers.get_all(name).iter().map(HeaderValue::as_bytes).chain([last]) {
+        if value.is_empty() {
+            continue;
+        }
+        if !joined.is_empty() {
+            joined.extend_from_slice(separator);
+        }
+        joined.extend_from_slice(value);
+    }
+    HeaderValue::from_bytes(&joined).expect("valid values joined by valid bytes are a valid value")
+}
+
+fn add_forwarding(headers: &mut HeaderMap, conn: &Conn, host: &HeaderValue) {
+    let forwarded_for = if headers.contains_key(X_FORWARDED_FOR) {
+        join(headers, &X_FORWARDED_FOR, b", ", conn.peer_ip.as_bytes())
+    } else {
+        conn.peer_ip.clone()
+    };
+    headers.insert(X_FORWARDED_FOR, forwarded_for);
+    headers.entry(X_FORWARDED_PROTO).or_insert_with(|| HeaderValue::from_static("http"));
+    headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
+
+    // RFC 7239: IPv6 addresses are bracketed, and anything but a token is quoted.
+    let ip = conn.peer_ip.to_str().expect("an address is ASCII");
+    let mut element = String::with_capacity(48 + host.len());
+    let written = if ip.contains(':') { write!(element, "for=\"[{ip}]\"") } else { write!(element, "for={ip}") };
+    written.expect("a String takes everything");
+    if let Ok(host) = host.to_str()
+        && !host.contains(['"', '\\'])
+    {
+        write!(element, ";host=\"{host}\"").expect("a String takes everything");
+    }
+    element.push_str(";proto=http");
+    let value = join(headers, &FORWARDED, b", ", element.as_bytes());
+    headers.insert(FORWARDED, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn canonicalised(request: Request<()>) -> (request::Parts, Traits) {
+        let (mut parts, ()) = request.into_parts();
+        let conn = Conn::for_test("10.0.0.9:1234".parse().unwrap());
+        let traits = canonical(&mut parts, &conn, &HeaderValue::from_static("fixed")).unwrap();
+        (parts, traits)
+    }
+
+    #[test]
+    fn hop_by_hop_fields_go_with_all_that_connection_lists() {
+        let request = Request::get("/x")
+            .header("host", "a")
+            .header("connection", "close, X-One")
+            .header("connection", "x-two, host")
+            .header("x-one", "1")
+            .header("x-two", "2")
+            .header("keep-alive", "timeout=5")
+            .header("te", "gzip, trailers")
+            .header("transfer-encoding", "chunked")
+            .body(())
+            .unwrap();
+        let (parts, traits) = canonicalised(request);
+        for gone in ["connection", "x-one", "x-two", "keep-alive", "transfer-encoding"] {
+            assert!(!parts.headers.contains_key(gone), "{gone} stayed");
+        }
+        assert_eq!(parts.headers["te"], "trailers");
+        assert_eq!(parts.headers["host"], "a");
+        assert!(!traits.upgrade);
+    }
+
+    #[test]
+    fn forwarding_fields_are_added_and_appended() {
+        let (parts, _) = canonicalised(Request::get("/x").header("host", "a:80").body(()).unwrap());
+        assert_eq!(parts.headers["x-forwarded-for"], "10.0.0.9");
+        assert_eq!(parts.headers["x-forwarded-proto"], "http");
+        assert_eq!(parts.headers["x-forwarded-host"], "a:80");
+        assert_eq!(parts.headers["forwarded"], "for=10.0.0.9;host=\"a:80\";proto=http");
+
+        let request = Request::get("/x")
+            .header("host", "a")
+            .header("x-forwarded-for", "1.1.1.1")
+            .header("x-forwarded-for", "2.2.2.2")
+            .header("x-forwarded-proto", "https")
+            .header("forwarded", "for=1.1.1.1")
+            .body(())
+            .unwrap();
+        let (parts, _) = canonicalised(request);
+        assert_eq!(parts.headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 10.0.0.9");
+        assert_eq!(parts.headers["x-forwarded-proto"], "https");
+        assert_eq!(parts.headers["forwarded"], "for=1.1.1.1, for=10.0.0.9;host=\"a\";proto=http");
+    }
+
+    #[test]
+    fn an_absolute_target_wins_over_host() {
+        let (parts, _) =
+            canonicalised(Request::get("http://real:1/p?q").header("host", "forged").body(()).unwrap());
+        assert_eq!((parts.headers["host"].to_str().unwrap(), parts.uri.to_string()), ("real:1", "/p?q".into()));
+    }
+
+    #[test]
+    fn shapes_can_be_changed_between_replicas() {
+        let (parts, _) = canonicalised(Request::get("/p?q").header("host", "h:1").body(()).unwrap());
+        let mut request = Request::from_parts(parts, ());
+        shape(&mut request, Wire::H2).unwrap();
+        assert_eq!(request.uri().to_string(), "http://h:1/p?q");
+        assert!(!request.headers().contains_key(HOST));
+        shape(&mut request, Wire::H1).unwrap();
+        assert_eq!((request.uri().to_string(), &request.headers()[HOST]), ("/p?q".into(), &"h:1".parse().unwrap()));
+    }
+
+    #[test]
+    fn cookies_split_by_http2_are_joined() {
+        let request = Request::get("http://h/")
+            .version(Version::HTTP_2)
+            .header("cookie", "a=1")
+            .header("cookie", "b=2")
+            .body(())
+            .unwrap();
+        let (parts, traits) = canonicalised(request);
+        assert!(traits.h2);
+        assert_eq!(parts.headers["cookie"], "a=1; b=2");
+    }
+
+    #[test]
+    fn an_upgrade_is_kept_and_an_offer_of_h2c_is_not() {
+        let upgrade = |to: &str| {
+            Request::get("/")
+                .header("host", "a")
+                .header("connection", "Upgrade, HTTP2-Settings")
+                .header("upgrade", to)
+                .header("http2-settings", "x")
+                .body(())
+                .unwrap()
+        };
+        let (parts, traits) = canonicalised(upgrade("websocket"));
+        assert!(traits.upgrade);
+        assert_eq!((&parts.headers["connection"], &parts.headers["upgrade"]), (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap()));
+        let (parts, traits) = canonicalised(upgrade("h2c"));
+        assert!(!traits.upgrade && !parts.headers.contains_key("upgrade") && !parts.headers.contains_key("http2-settings"));
+    }
+
+    #[test]
+    fn ports_and_dots_do_not_matter_for_routing() {
+        for (given, expected) in [("a.b:80", "a.b"), ("a.b.", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a", "a")] {
+            assert_eq!(without_port(given), expected);
+        }
+    }
+}

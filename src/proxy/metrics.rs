@@ -1,0 +1,170 @@
+//! What is counted about one service's requests.
+//!
+//! Handles are made once per service and carry its name as constant labels: nothing is looked up by label on the
+//! way of a request, and the `prometheus` crate's label hash, under which `("ml","llama")` and `("mll","lama")`
+//! collide, is never used.
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::core::Collector;
+use prometheus::proto::MetricFamily;
+use prometheus::{Histogram, HistogramOpts, IntCounter, Opts};
+
+use crate::config::spec::ServiceKey;
+
+/// Seconds, from half a millisecond to an hour: model servers answer within either.
+const BUCKETS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
+    1800.0, 3600.0,
+];
+
+/// One service's counters.
+#[derive(Debug)]
+pub struct ServiceMetrics {
+    key: ServiceKey,
+    /// By status code, in order of first appearance: at most one per code, 100–999.
+    requests: Mutex<Vec<(u16, IntCounter)>>,
+    /// By [`ProxyError::code`](super::error::ProxyError::code), a fixed set.
+    refused: Mutex<Vec<(&'static str, IntCounter)>>,
+    duration: Histogram,
+    first_byte: Histogram,
+    queue_wait: Histogram,
+    /// From a request that found nothing ready to its slot.
+    cold_wait: Histogram,
+    starts: IntCounter,
+    failed_starts: IntCounter,
+    start_time: Histogram,
+    retries: IntCounter,
+}
+
+// === impl ServiceMetrics ===
+
+impl ServiceMetrics {
+    /// All zero.
+    pub fn new(key: &ServiceKey) -> Self {
+        let histogram = |name, help| {
+            let opts = HistogramOpts::from(opts(key, name, help)).buckets(BUCKETS.to_vec());
+            Histogram::with_opts(opts).expect("constant names and sorted buckets")
+        };
+        let counter = |name, help| IntCounter::with_opts(opts(key, name, help)).expect("constant names");
+        Self {
+            key: key.clone(),
+            requests: Mutex::default(),
+            refused: Mutex::default(),
+            duration: histogram(
+                "pilotlight_request_duration_seconds",
+                "From a request's arrival to the end of its response.",
+            ),
+            first_byte: histogram(
+                "pilotlight_response_start_seconds",
+                "From a request sent to the head of the app's response.",
+            ),
+            queue_wait: histogram("pilotlight_queue_wait_seconds", "Waiting in line for a slot."),
+            cold_wait: histogram(
+                "pilotlight_cold_start_wait_seconds",
+                "Waiting in line of requests that found no replica ready.",
+            ),
+            starts: counter("pilotlight_replica_starts_total", "Replicas that were started."),
+            failed_starts: counter(
+                "pilotlight_replica_start_failures_total",
+                "Starts that never became ready.",
+            ),
+            start_time: histogram("pilotlight_replica_start_seconds", "From a replica's start to ready."),
+            retries: counter(
+                "pilotlight_retries_total",
+                "Requests that went to another replica because nothing had been sent to the first.",
+            ),
+        }
+    }
+
+    /// A response by an app ended.
+    pub fn answered(&self, status: u16, took: Duration) {
+        self.duration.observe(took.as_secs_f64());
+        self.count_status(status);
+    }
+
+    /// An answer was made here.
+    pub fn refused(&self, code: &'static str, status: u16) {
+        self.count_status(status);
+        let mut refused = self.refused.lock();
+        if let Some((_, counter)) = refused.iter().find(|(known, _)| *known == code) {
+            counter.inc();
+            return;
+        }
+        let opts = opts(&self.key, "pilotlight_refused_total", "Requests answered here instead of by an app.");
+        let counter = IntCounter::with_opts(opts.const_label("reason", code)).expect("constant names");
+        counter.inc();
+        refused.push((code, counter));
+    }
+
+    /// The app's head came.
+    pub fn first_byte(&self, took: Duration) {
+        self.first_byte.observe(took.as_secs_f64());
+    }
+
+    /// A request got its slot after waiting; `cold` when none was ready when it came.
+    pub fn waited(&self, took: Duration, cold: bool) {
+        self.queue_wait.observe(took.as_secs_f64());
+        if cold {
+            self.cold_wait.observe(took.as_secs_f64());
+        }
+    }
+
+    /// A request goes to another replica.
+    pub fn retried(&self) {
+        self.retries.inc();
+    }
+
+    /// A replica was started.
+    pub fn started(&self) {
+        self.starts.inc();
+    }
+
+    /// A start never became ready.
+    pub fn start_failed(&self) {
+        self.failed_starts.inc();
+    }
+
+    /// A replica became ready.
+    pub fn ready(&self, took: Duration) {
+        self.start_time.observe(took.as_secs_f64());
+    }
+
+    /// All of it, for an exposition.
+    pub fn collect(&self) -> Vec<MetricFamily> {
+        let mut families = Vec::new();
+        for (_, counter) in self.requests.lock().iter() {
+            families.extend(counter.collect());
+        }
+        for (_, counter) in self.refused.lock().iter() {
+            families.extend(counter.collect());
+        }
+        for histogram in
+            [&self.duration, &self.first_byte, &self.queue_wait, &self.cold_wait, &self.start_time]
+        {
+            families.extend(histogram.collect());
+        }
+        for counter in [&self.starts, &self.failed_starts, &self.retries] {
+            families.extend(counter.collect());
+        }
+        families
+    }
+
+    fn count_status(&self, status: u16) {
+        let mut requests = self.requests.lock();
+        if let Some((_, counter)) = requests.iter().find(|(known, _)| *known == status) {
+            counter.inc();
+            return;
+        }
+        let opts = opts(&self.key, "pilotlight_requests_total", "Requests answered, by status code.");
+        let counter =
+            IntCounter::with_opts(opts.const_label("code", status.to_string())).expect("constant names");
+        counter.inc();
+        requests.push((status, counter));
+    }
+}
+
+fn opts(key: &ServiceKey, name: &str, help: &str) -> Opts {
+    Opts::new(name, help).const_label("namespace", &*key.namespace).const_label("service", &*key.name)
+}

@@ -1,0 +1,236 @@
+//! One replica: a process and its group.
+//!
+//! The exit is seen through a pidfd, which does not reap. That order matters: while the leader is a zombie, its group's
+//! id is pinned, so the rest of the group can be killed without the risk of hitting a stranger; then the leader is reaped.
+//!
+//! `PR_SET_PDEATHSIG` is not used: it fires when the *thread* that spawned ends, and needs `fork` instead of `posix_spawn`.
+//! What outlives a killed pilotlight is found again by [`super::orphans`].
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::time::{sleep, timeout_at};
+
+use super::exit::Exit;
+use super::logs::LogSink;
+use super::lookup::{SpawnError, find};
+use super::procfs;
+use crate::clock;
+
+/// Room for what an app prints while nobody reads; memory is taken only when it is used.
+const PIPE_BYTES: usize = 256 << 10;
+/// A dropped child is looked at this often, with [`DROP_PAUSE`] between (20 ms in all); after that a thread waits for it.
+const DROP_LOOKS: u32 = 100;
+const DROP_PAUSE: Duration = Duration::from_micros(200);
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    /// Program and arguments, ready to run (see [`super::expand`]).
+    pub argv: Vec<String>,
+    /// Set over the environment of this process; a later entry of the same name wins.
+    pub env: Vec<(String, String)>,
+    /// Taken out of the environment of this process.
+    pub env_remove: Vec<String>,
+    /// Absolute.
+    pub working_dir: PathBuf,
+    /// Takes standard output and standard error, in their order.
+    pub log: LogSink,
+}
+
+/// A running replica. Dropping it kills the group.
+#[derive(Debug)]
+pub struct Child {
+    leader: Option<std::process::Child>,
+    pid: Pid,
+    pidfd: AsyncFd<OwnedFd>,
+    exit: Option<Exit>,
+}
+
+// === impl Child ===
+
+impl Child {
+    /// Starts it. Needs a tokio runtime, whose tasks read the output.
+    pub fn spawn(launch: Launch) -> Result<Self, SpawnError> {
+        let Launch {
+            argv,
+            env,
+            env_remove,
+            working_dir,
+            log,
+        } = launch;
+        let inherited = std::env::var_os("PATH");
+        let path = env
+            .iter()
+            .rev()
+            .find(|(name, _)| name == "PATH")
+            .map(|(_, value)| value.as_ref());
+        let program = argv.first().map_or("", String::as_str);
+        let file = find(program, path.or(inherited.as_deref()), &working_dir)?;
+        let other = |source: io::Error| SpawnError::Other {
+            path: file.clone(),
+            source,
+        };
+
+        let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| other(e.into()))?;
+        let _ = fcntl_setpipe_size(&writer, PIPE_BYTES); // refused above the user's limit: 64 KiB will do
+
+        let mut command = Command::new(&file);
+        command
+            .arg0(program)
+            .args(&argv[1..])
+            .current_dir(&working_dir)
+            .process_group(0);
+        for name in &env_remove {
+            command.env_remove(name);
+        }
+        command.envs(env);
+        command
+            .stdin(Stdio::null())
+            .stdout(writer.try_clone().map_err(&other)?)
+            .stderr(writer);
+        let leader = command
+            .spawn()
+            .map_err(|e| SpawnError::from_spawn(file.clone(), e))?;
+        drop(command); // it holds the pipe's write end: without this the log never ends
+
+        let pid = Pid::from_child(&leader);
+        let watched = watch(pid).and_then(|fd| log.attach(reader).map(|()| fd));
+        match watched {
+            Ok(pidfd) => Ok(Self {
+                leader: Some(leader),
+                pid,
+                pidfd,
+                exit: None,
+            }),
+            Err(source) => {
+                discard(leader, pid);
+                Err(other(source))
+            }
+        }
+    }
+
+    /// The leader's process id, which is the group's id too.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw_pid()
+    }
+
+    /// Waits until the leader has ended; kills the rest of the group, then reaps. Dropping the future loses nothing, and
+    /// after the end it answers the same again.
+    pub async fn exited(&mut self) -> Exit {
+        self.ended().await;
+        self.reap()
+    }
+
+    /// SIGTERM to the group, up to `grace` for all of it to end, then SIGKILL to what is left.
+    ///
+    /// A leader that ends first (a shell in front of the server) does not cut the grace of the rest short.
+    pub async fn terminate(&mut self, grace: Duration) -> Exit {
+        if let Some(exit) = self.exit {
+            return exit;
+        }
+        self.signal(Signal::TERM);
+        let deadline = tokio::time::Instant::from_std(clock::now() + grace);
+        let _ = timeout_at(deadline, async {
+            self.ended().await;
+            let mut pause = Duration::from_millis(2);
+            while procfs::living().iter().any(|stat| stat.group == self.pid()) {
+                sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(50));
+            }
+        })
+        .await;
+        self.kill();
+        self.exited().await
+    }
+
+    /// SIGKILL to the whole group, if it still is ours.
+    pub fn kill(&self) {
+        self.signal(Signal::KILL);
+    }
+
+    /// How it ended, once [`Child::exited`] or [`Child::terminate`] has said so.
+    pub fn exit(&self) -> Option<Exit> {
+        self.exit
+    }
+
+    fn signal(&self, signal: Signal) {
+        if self.leader.is_some() {
+            let _ = kill_process_group(self.pid, signal); // not reaped: the id is ours
+        }
+    }
+
+    /// Waits until the leader is a zombie.
+    async fn ended(&self) {
+        while self.leader.is_some() && !self.is_zombie() {
+            match self.pidfd.readable().await {
+                // Ready before the check and cleared after it: an exit in between sets it again.
+                Ok(mut ready) if !self.is_zombie() => ready.clear_ready(),
+                // Err: the runtime is going away, nobody can wait any more.
+                _ => return,
+            }
+        }
+    }
+
+    fn is_zombie(&self) -> bool {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        // An error means that someone else reaped it, which nothing here does; then it is gone as well.
+        !matches!(waitid(WaitId::Pid(self.pid), look), Ok(None))
+    }
+
+    fn reap(&mut self) -> Exit {
+        if let Some(exit) = self.exit {
+            return exit;
+        }
+        self.kill();
+        let status = self.leader.take().map(|mut leader| leader.wait());
+        let exit = status.and_then(Result::ok).map_or(Exit::Code(-1), Exit::from);
+        self.exit = Some(exit);
+        exit
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if let Some(leader) = self.leader.take() {
+            discard(leader, self.pid);
+        }
+    }
+}
+
+/// Becomes readable when the process ends; does not reap it.
+#[expect(
+    deprecated,
+    reason = "its successor is unsafe; an OwnedFd keeps to the contract: one number, open until dropped"
+)]
+fn watch(pid: Pid) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(pidfd_open(pid, PidfdFlags::NONBLOCK)?, Interest::READABLE)
+}
+
+/// Kills the group and reaps the leader. A leader in an uninterruptible wait (a dead file server, an accelerator's driver)
+/// must not hold up the control thread.
+fn discard(mut leader: std::process::Child, group: Pid) {
+    let _ = kill_process_group(group, Signal::KILL);
+    for _ in 0..DROP_LOOKS {
+        if !matches!(leader.try_wait(), Ok(None)) {
+            return;
+        }
+        std::thread::sleep(DROP_PAUSE);
+    }
+    let _ = std::thread::Builder::new()
+        .name("reap".to_owned())
+        .spawn(move || leader.wait());
+}
+
+#[cfg(test)]
+mod tests;

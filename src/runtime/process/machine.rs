@@ -1,0 +1,89 @@
+//! What all replicas of this machine share.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::logs::Logs;
+use super::orphans::StateDir;
+use super::ports::PortAllocator;
+use crate::config::spec::{PythonSpec, ServiceKey};
+use crate::events::{Events, Kind};
+use crate::policy::dispatch::ReplicaId;
+use crate::runtime::python::{Progress, PythonEnvs};
+
+/// The state directory, ports, logs and environments.
+#[derive(Debug)]
+pub struct Machine {
+    /// Locked, with the marks by which orphans are found again.
+    pub state: StateDir,
+    /// Output of replicas.
+    pub logs: Logs,
+    /// Free loopback ports.
+    pub ports: PortAllocator,
+    /// What happens.
+    pub events: Arc<Events>,
+    environments: PythonEnvs,
+    next: AtomicU64,
+}
+
+/// Why a service's environment could not be made.
+#[derive(Debug)]
+pub struct NoEnvironment {
+    /// In words.
+    pub reason: String,
+    /// Trying again at once is of no use.
+    pub fatal: bool,
+}
+
+// === impl Machine ===
+
+impl Machine {
+    /// On a state directory that is locked and swept.
+    pub fn new(state: StateDir, events: Arc<Events>) -> Self {
+        let logs = Logs::new(state.path().join("logs"), super::logs::FILE_BYTES, super::logs::KEEP);
+        // The marker finds a builder again that outlived us.
+        let environments = PythonEnvs::new(state.path().join("envs"), state.env("environments"));
+        let next = AtomicU64::new(1);
+        Self { state, logs, ports: PortAllocator::default(), events, environments, next }
+    }
+
+    /// An identity that no replica had.
+    pub fn next_replica(&self) -> ReplicaId {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Variables that put a Python environment first, once it is made.
+    pub async fn python_env(
+        &self,
+        python: &PythonSpec,
+        service: &ServiceKey,
+    ) -> Result<Vec<(String, String)>, NoEnvironment> {
+        let (events, key) = (self.events.clone(), service.clone());
+        let tell = move |progress: Progress| {
+            let message = match progress {
+                Progress::Waiting { seconds } => {
+                    format!("waits for another program that makes the same Python environment ({seconds} s)")
+                }
+                Progress::Creating { interpreter } => format!("making its Python environment with {interpreter}"),
+                Progress::Installing { line, seconds, packages } => {
+                    format!("making its Python environment: {seconds} s, {packages} packages: {line}")
+                }
+                Progress::Done { seconds } => format!("its Python environment is ready, made in {seconds} s"),
+            };
+            events.emit(Kind::Preparing, Some(&key), message);
+        };
+        let made = self.environments.ensure(python, tell).await;
+        let environment = made
+            .map_err(|error| NoEnvironment { reason: error.to_string(), fatal: error.fatal() })?;
+        let path = std::env::var("PATH").unwrap_or_default();
+        Ok(environment.env(&path))
+    }
+}
+
+/// Variables of ours that no replica shall inherit: they configure this program.
+pub fn own_variables() -> Vec<String> {
+    std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with("PILOTLIGHT_"))
+        .collect()
+}

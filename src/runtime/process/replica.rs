@@ -1,0 +1,332 @@
+//! One replica's life: environment → process → ready → in the line → drained → stopped.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::machine::{Machine, NoEnvironment, own_variables};
+use super::child::{Child, Launch};
+use super::exit::Exit;
+use super::expand::{Ports, expand, expand_command};
+use super::logs::LogSink;
+use super::ports::{Ownership, Reservation, owned_by_group};
+use crate::activator::service::Service;
+use crate::clock;
+use crate::config::spec::{Addresses, Probe, ProcessSpec, ServiceSpec, Workload};
+use crate::policy::dispatch::ReplicaId;
+use crate::probe::{ExecContext, Prober};
+use crate::proxy::endpoint::Endpoint;
+
+/// What an app gets between SIGTERM and SIGKILL once nothing is in flight there.
+const TERM_GRACE: Duration = Duration::from_secs(10);
+/// Connections that may rest at a replica without a limit on what is in flight there.
+const MAX_IDLE_CONNECTIONS: usize = 256;
+/// A port that another program took between choosing and binding is chosen again this often.
+const PORT_ATTEMPTS: u32 = 5;
+/// Lines of output that an error message repeats.
+const ERROR_LINES: usize = 5;
+/// For the last output to arrive after the process has ended.
+const OUTPUT_SETTLES: Duration = Duration::from_millis(200);
+/// A start without a bound of its own.
+const LONGEST_START: Duration = Duration::from_hours(24);
+
+/// What a replica is made from.
+#[derive(Debug)]
+pub struct Context {
+    /// What all replicas of the machine share.
+    pub machine: Arc<Machine>,
+    /// Whose it is.
+    pub service: Arc<Service>,
+    /// The spec it was started with.
+    pub spec: Arc<ServiceSpec>,
+    /// In the line.
+    pub id: ReplicaId,
+    /// For people, and in file names.
+    pub name: String,
+    /// Cancelled when it shall leave.
+    pub stop: CancellationToken,
+    /// To the supervisor.
+    pub reports: mpsc::Sender<(ReplicaId, Report)>,
+}
+
+/// What became of a replica. `Stopped`, `Died` and `Failed` are the last.
+#[derive(Debug)]
+pub enum Report {
+    /// There is a process.
+    Spawned {
+        /// Its id.
+        pid: u32,
+        /// Where it is told to listen.
+        port: u16,
+        /// Its output.
+        log: LogSink,
+    },
+    /// It is in the line; `took` from its start, `None` when it was ready before.
+    Ready {
+        /// From the process's start.
+        took: Option<Duration>,
+    },
+    /// It could not be reached, and is asked again.
+    Unready,
+    /// It left as it was told to.
+    Stopped {
+        /// How it ended.
+        exit: String,
+    },
+    /// It had been ready and ended by itself.
+    Died {
+        /// How it ended.
+        exit: Exit,
+        /// After it became ready.
+        lived: Duration,
+    },
+    /// It never became ready.
+    Failed {
+        /// With the exit status and the last output.
+        reason: String,
+        /// Trying again at once is of no use.
+        fatal: bool,
+    },
+}
+
+/// A process with its addresses, before it is ready.
+struct Running {
+    child: Child,
+    prober: Prober,
+    addresses: Addresses,
+    log: LogSink,
+    spawned: Instant,
+    /// Given back when the process is gone.
+    _ports: (Reservation, Option<Reservation>),
+    _record: Option<super::orphans::Record>,
+}
+
+/// Runs it until its end; the last report says which.
+pub async fn run(context: Context) {
+    let report = context.live().await;
+    if matches!(report, Report::Died { .. }) {
+        // Restarted at once; what it may have left behind does not hold that up.
+        context.report(report).await;
+        context.machine.state.sweep_replica(&context.name).await;
+    } else {
+        context.machine.state.sweep_replica(&context.name).await;
+        context.report(report).await;
+    }
+}
+
+// === impl Context ===
+
+impl Context {
+    async fn live(&self) -> Report {
+        let Workload::Process(process) = &self.spec.workload else {
+            return failed("spec.process: it is needed to run on this machine", true);
+        };
+        let python = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return stopped("before it had started"),
+            made = self.environment(process) => match made {
+                Ok(env) => env,
+                Err(error) => return failed(error.reason, error.fatal),
+            },
+        };
+        for attempt in 1.. {
+            match self.start(process, &python).await {
+                Ok(Some(running)) => return self.serve(running).await,
+                Ok(None) if attempt < PORT_ATTEMPTS => {}
+                Ok(None) => return failed("other programs take its ports as soon as they are chosen", false),
+                Err(last) => return last,
+            }
+        }
+        unreachable!("bug: the loop ends by returning")
+    }
+
+    /// Variables that put the Python environment first, once it is made.
+    async fn environment(&self, process: &ProcessSpec) -> Result<Vec<(String, String)>, NoEnvironment> {
+        let Some(python) = &process.python else { return Ok(Vec::new()) };
+        self.machine.python_env(python, &self.service.key).await
+    }
+
+    /// A process that is ready, `None` when its port was another program's, or its last report.
+    async fn start(
+        &self,
+        process: &ProcessSpec,
+        python: &[(String, String)],
+    ) -> Result<Option<Running>, Report> {
+        let mut running = self.spawn(process, python)?;
+        self.report(Report::Spawned {
+            pid: running.child.pid() as u32,
+            port: running.addresses.http.port(),
+            log: running.log.clone(),
+        })
+        .await;
+        let longest = match self.spec.timeouts.activation {
+            Duration::ZERO => LONGEST_START,
+            bound => bound,
+        };
+        let deadline = running.spawned + longest;
+        let ready = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {
+                running.child.kill();
+                let exit = running.child.exited().await;
+                return Err(stopped(format!("while it started, {exit}")));
+            }
+            exit = running.child.exited() => {
+                running.log.settled(OUTPUT_SETTLES).await;
+                return Err(failed(described(exit.to_string(), &running.log), false));
+            }
+            ready = running.prober.until_ready(running.spawned, deadline) => ready,
+        };
+        if let Err(not_ready) = ready {
+            running.child.kill();
+            running.child.exited().await;
+            running.log.settled(OUTPUT_SETTLES).await;
+            return Err(failed(described(not_ready.to_string(), &running.log), false));
+        }
+        // Another program may have taken the port between choosing and binding, and be ready in the app's stead.
+        if owned_by_group(running.addresses.http.port(), running.child.pid()) == Ownership::Other {
+            running.log.note("pilotlight: another program listens on this port; choosing another");
+            running.child.kill();
+            running.child.exited().await;
+            return Ok(None);
+        }
+        Ok(Some(running))
+    }
+
+    fn spawn(&self, process: &ProcessSpec, python: &[(String, String)]) -> Result<Running, Report> {
+        let reserve =
+            || self.machine.ports.reserve().map_err(|error| failed(error.to_string(), false));
+        let http = reserve()?;
+        let grpc = if self.spec.grpc_port > 0 { Some(reserve()?) } else { None };
+        let log = self
+            .machine
+            .logs
+            .open(&self.service.key, &self.name)
+            .map_err(|error| failed(error.to_string(), false))?;
+        let ports = Ports { http: http.port(), grpc: grpc.as_ref().map(Reservation::port) };
+        let expanded = expand(&process.command, &process.env, ports);
+        // In the order of precedence: ours last.
+        let mut env = expanded.env.clone();
+        env.extend_from_slice(python);
+        env.push(("PORT".into(), ports.http.to_string()));
+        env.push(("HOST".into(), Ipv4Addr::LOCALHOST.to_string()));
+        if let Some(port) = ports.grpc {
+            env.push(("GRPC_PORT".into(), port.to_string()));
+        }
+        env.extend(self.machine.state.env(&self.name));
+        let probe = match &self.spec.readiness {
+            Probe::Exec { command } => Probe::Exec { command: expand_command(command, &expanded, ports) },
+            other => other.clone(),
+        };
+        let launch = Launch {
+            argv: expanded.argv,
+            env: env.clone(),
+            env_remove: own_variables(),
+            working_dir: process.working_dir.clone(),
+            log: log.clone(),
+        };
+        let spawned = clock::now();
+        let child =
+            Child::spawn(launch).map_err(|error| failed(error.to_string(), error.fatal()))?;
+        let record = match self.machine.state.record(child.pid(), &self.name) {
+            Ok(record) => Some(record),
+            Err(error) => {
+                // The marker in its environment still finds it.
+                tracing::warn!(service = %self.service.key, %error, "cannot note the process");
+                None
+            }
+        };
+        let at = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let addresses = Addresses { http: at(ports.http), grpc: ports.grpc.map(at) };
+        let exec = ExecContext { env, working_dir: process.working_dir.clone() };
+        let prober = Prober::new(&probe, addresses, exec);
+        Ok(Running { child, prober, addresses, log, spawned, _ports: (http, grpc), _record: record })
+    }
+
+    /// Ready: in the line until it is told to leave, dies, or cannot be reached.
+    async fn serve(&self, mut running: Running) -> Report {
+        let ready = clock::now();
+        let mut took = Some(ready.saturating_duration_since(running.spawned));
+        loop {
+            let endpoint = self.endpoint(&running, ready);
+            self.service.line.join(self.id, endpoint.clone());
+            self.report(Report::Ready { took: took.take() }).await;
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return self.leave(running).await,
+                exit = running.child.exited() => return self.died(&running, exit, ready),
+                () = endpoint.suspected() => {}
+            }
+            self.service.line.leave(self.id);
+            self.report(Report::Unready).await;
+            let now = clock::now();
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return self.leave(running).await,
+                exit = running.child.exited() => return self.died(&running, exit, ready),
+                back = running.prober.until_ready(now, now + LONGEST_START) => if back.is_err() {
+                    return self.leave(running).await;
+                },
+            }
+        }
+    }
+
+    fn endpoint(&self, running: &Running, ready: Instant) -> Arc<Endpoint> {
+        let max_idle = match self.spec.concurrency.limit as usize {
+            0 => MAX_IDLE_CONNECTIONS,
+            limit => limit.min(MAX_IDLE_CONNECTIONS),
+        };
+        let (addresses, protocol) = (running.addresses, self.spec.protocol);
+        Arc::new(Endpoint::new(self.id, addresses, protocol, max_idle, running.spawned, ready))
+    }
+
+    fn died(&self, running: &Running, exit: Exit, ready: Instant) -> Report {
+        self.service.line.leave(self.id);
+        running.log.note(&format!("pilotlight: {exit}"));
+        Report::Died { exit, lived: clock::now().saturating_duration_since(ready) }
+    }
+
+    /// Out of the set; what it has finishes; then SIGTERM, and SIGKILL for who does not listen.
+    async fn leave(&self, mut running: Running) -> Report {
+        self.service.line.leave(self.id);
+        let bound = match self.service.spec().timeouts.drain {
+            Duration::ZERO => LONGEST_START,
+            bound => bound,
+        };
+        tokio::select! {
+            biased;
+            exit = running.child.exited() => return stopped(exit.to_string()),
+            drained = tokio::time::timeout(bound, self.service.line.drained(self.id)) => {
+                if drained.is_err() {
+                    let left = self.service.line.in_flight_at(self.id);
+                    tracing::warn!(service = %self.service.key, replica = self.name, left, "the drain timeout passed");
+                }
+            }
+        }
+        let exit = running.child.terminate(TERM_GRACE).await;
+        stopped(exit.to_string())
+    }
+
+    async fn report(&self, report: Report) {
+        // The supervisor outlives its replicas; if it is gone, so is the program.
+        let _ = self.reports.send((self.id, report)).await;
+    }
+}
+
+fn failed(reason: impl Into<String>, fatal: bool) -> Report {
+    Report::Failed { reason: reason.into(), fatal }
+}
+
+fn stopped(exit: impl Into<String>) -> Report {
+    Report::Stopped { exit: exit.into() }
+}
+
+/// How it ended, with what it said last.
+fn described(end: String, log: &LogSink) -> String {
+    let lines = log.last_lines(ERROR_LINES);
+    let lines = lines.trim();
+    if lines.is_empty() { end } else { format!("{end}; its last output: {lines}") }
+}

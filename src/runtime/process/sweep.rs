@@ -1,0 +1,191 @@
+//! Finding and killing processes whose identity is proven.
+//!
+//! Each process is held by a pidfd *before* its identity is read, and the signal goes through that pidfd: if the number
+//! was reused in between, the signal meets the dead process and nobody else. Only the group of a recorded leader is
+//! signalled by number, right after the leader was seen alive or unreaped, which is what pins the number.
+
+use std::fmt;
+use std::collections::{BTreeMap, HashSet};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use tokio::time::sleep;
+
+use super::orphans::Identity;
+use super::procfs;
+use crate::clock;
+
+/// A process that was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its id.
+    pub pid: i32,
+    /// The program's name, as the kernel knows it.
+    pub name: String,
+}
+
+/// What a sweep did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Killed and gone.
+    pub killed: Vec<Found>,
+    /// Killed, but still there at the deadline: in an uninterruptible wait, or another user's.
+    pub left: Vec<Found>,
+}
+
+pub(super) struct Sweep {
+    /// Entries of the environment that a process must have, all of them.
+    marks: Vec<String>,
+    pub(super) records: Vec<Identity>,
+    /// This process and those that started it: a pilotlight may run inside of what an earlier one left.
+    spared: HashSet<i32>,
+    boot: String,
+}
+
+// === impl Report ===
+
+impl Report {
+    /// Whether there was nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.killed.is_empty() && self.left.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |found: &[Found]| {
+            let names: Vec<_> = found.iter().map(|one| format!("{} ({})", one.name, one.pid)).collect();
+            names.join(", ")
+        };
+        write!(f, "{} processes: {}", self.killed.len(), list(&self.killed))?;
+        if !self.left.is_empty() {
+            write!(f, "; still there: {}", list(&self.left))?;
+        }
+        Ok(())
+    }
+}
+
+// === impl Sweep ===
+
+impl Sweep {
+    pub(super) fn new(marks: Vec<String>) -> Self {
+        let mut spared = HashSet::new();
+        let mut next = i32::try_from(std::process::id()).unwrap_or(0);
+        while next > 0 && spared.insert(next) {
+            next = procfs::stat(next).map_or(0, |stat| stat.parent);
+        }
+        Self {
+            marks,
+            records: Vec::new(),
+            spared,
+            boot: procfs::boot_id(),
+        }
+    }
+
+    /// Passes over all processes until one finds nothing: what is killed may just have started another.
+    pub(super) async fn run(self, at_most: Duration) -> Report {
+        let deadline = clock::now() + at_most;
+        let mut sweep = self;
+        let mut all = BTreeMap::new();
+        let mut pause = Duration::from_millis(1);
+        loop {
+            // Reads a few files per process of the machine: some milliseconds, not on the control thread.
+            let pass = tokio::task::spawn_blocking(move || {
+                let found = sweep.pass();
+                (sweep, found)
+            });
+            let Ok((back, found)) = pass.await else {
+                return Report::default();
+            };
+            sweep = back;
+            let over = found.is_empty() || clock::now() >= deadline;
+            all.extend(found.iter().map(|found| (found.pid, found.clone())));
+            if over {
+                let killed = all.into_values().filter(|one| !found.contains(one)).collect();
+                return Report { killed, left: found };
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
+        }
+    }
+
+    /// Kills what is there, and says what that was.
+    fn pass(&self) -> Vec<Found> {
+        let mut found = Vec::new();
+        for record in &self.records {
+            found.extend(self.kill_recorded(record));
+        }
+        for pid in procfs::pids() {
+            if !found.iter().any(|f: &Found| f.pid == pid) {
+                found.extend(self.kill_marked(pid));
+            }
+        }
+        found
+    }
+
+    fn kill_recorded(&self, record: &Identity) -> Vec<Found> {
+        if record.boot != self.boot || record.boot.is_empty() || self.spared.contains(&record.pid) {
+            return Vec::new();
+        }
+        let Some((pid, pidfd)) = hold(record.pid) else {
+            return Vec::new();
+        };
+        let Some(leader) = procfs::stat(record.pid).filter(|stat| stat.start == record.start) else {
+            return Vec::new();
+        };
+        if leader.group != record.pid {
+            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+            return leader.alive().then(|| Found::from(leader)).into_iter().collect();
+        }
+        let members: Vec<_> = procfs::living()
+            .into_iter()
+            .filter(|stat| stat.group == record.pid)
+            .collect();
+        if !members.is_empty() && !members.iter().any(|member| self.spared.contains(&member.pid)) {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+        members
+            .into_iter()
+            .filter(|member| !self.spared.contains(&member.pid))
+            .map(Found::from)
+            .collect()
+    }
+
+    fn kill_marked(&self, pid: i32) -> Option<Found> {
+        if self.spared.contains(&pid) {
+            return None;
+        }
+        // A cheap look first: most processes are strangers and need no pidfd.
+        if !self.is_marked(pid) {
+            return None;
+        }
+        let (_, pidfd) = hold(pid)?;
+        if !self.is_marked(pid) {
+            return None;
+        }
+        let stat = procfs::stat(pid).filter(procfs::Stat::alive)?;
+        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+        Some(stat.into())
+    }
+
+    fn is_marked(&self, pid: i32) -> bool {
+        self.marks.iter().all(|mark| procfs::environ_has(pid, mark))
+    }
+}
+
+// === impl Found ===
+
+impl From<procfs::Stat> for Found {
+    fn from(stat: procfs::Stat) -> Self {
+        Self {
+            pid: stat.pid,
+            name: stat.name,
+        }
+    }
+}
+
+fn hold(pid: i32) -> Option<(Pid, OwnedFd)> {
+    let pid = Pid::from_raw(pid)?;
+    Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))
+}
