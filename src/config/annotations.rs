@@ -1,7 +1,7 @@
 //! Knative's `autoscaling.knative.dev/*` annotations → knobs, with Knative's ranges (reference/knative.md §3).
 //!
-//! They win over defaults, not over `spec`. `scale-to-zero-pod-retention-period` becomes `scaleToZeroAfter`, but never
-//! below its default: in Knative too, the later of retention and grace period counts.
+//! They win over defaults, not over `spec`. `scale-to-zero-pod-retention-period` sets `scaleToZeroAfter`, also to less
+//! than its default: Knative's other bound, the grace period, is not a service's to set and has no counterpart here.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::scaling::{
     WINDOW, burst_capacity, metric,
 };
 use super::similar::suggestion;
-use super::spec::{Aggregation, Scaling};
+use super::spec::Aggregation;
 
 /// What the annotations begin with.
 pub const PREFIX: &str = "autoscaling.knative.dev/";
@@ -95,8 +95,7 @@ fn set(knobs: &mut Knobs, name: &str, f: &Field<'_>) {
         "target-burst-capacity" => knobs.burst_capacity = burst_capacity(f),
         "scale-down-delay" => knobs.scale_down_delay = f.seconds(SCALE_DOWN_DELAY),
         "scale-to-zero-pod-retention-period" => {
-            let least = Scaling::default().scale_to_zero_after;
-            knobs.scale_to_zero_after = f.duration(RETENTION).map(|d| d.max(least));
+            knobs.scale_to_zero_after = f.duration(RETENTION);
         }
         "min-scale" => knobs.min = replicas(0),
         "max-scale" => knobs.max = replicas(0),

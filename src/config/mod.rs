@@ -7,6 +7,8 @@
 pub mod annotations;
 pub mod command_line;
 pub mod decode;
+mod defaults;
+pub mod field;
 pub mod files;
 pub mod flags;
 pub mod load;
@@ -20,6 +22,7 @@ pub mod scaled_service;
 pub mod scaling;
 pub mod similar;
 pub mod spec;
+mod subcommands;
 pub mod watch;
 pub mod yaml;
 

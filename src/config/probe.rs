@@ -5,7 +5,8 @@ use super::names::is_header;
 use super::node::Value;
 use super::spec::Probe;
 
-/// A container probe's fields that have no meaning here: probes run as often as it takes to see the first moment.
+/// A container probe's fields that are accepted without effect: here, replicas are probed until they answer, often
+/// enough to see the first moment.
 const TIMING: [&str; 6] = [
     "initialDelaySeconds",
     "periodSeconds",
@@ -49,7 +50,7 @@ pub fn read(field: &Field<'_>, own: u16, named: &dyn Fn(&str) -> Option<u16>) ->
             command: command.unwrap_or_default(),
         }
     });
-    f.ignore_with_warning(&TIMING, "not used, replicas are probed until they answer");
+    f.ignore(&TIMING);
     f.finish();
     let mut given = [http, tcp, grpc, exec].into_iter().flatten();
     let probe = given.next();

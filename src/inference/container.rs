@@ -3,16 +3,16 @@
 use crate::config::decode::{Field, Fields};
 use crate::config::names::is_variable;
 use crate::config::probe;
+use crate::config::quantity::SIZE_MAX;
 use crate::config::scaled_service::DEFAULT_PORT;
 use crate::config::spec::{Probe, Protocol};
 
 /// The container that serves, when there are several.
 pub const SERVING_CONTAINER: &str = "kserve-container";
 
-const IGNORED: [&str; 15] = [
+const IGNORED: [&str; 14] = [
     "workingDir",
     "envFrom",
-    "resources",
     "volumeMounts",
     "volumeDevices",
     "livenessProbe",
@@ -80,6 +80,8 @@ pub struct Container<'a> {
     pub env: Vec<(String, String)>,
     /// Ports that it listens on.
     pub ports: Vec<Port>,
+    /// What a replica takes: `requests.memory`, else `limits.memory`; 0 = not stated.
+    pub memory: u64,
     /// Its readiness probe, read again once the ports are known.
     pub readiness: Option<Field<'a>>,
     /// Where it stands, for problems that show later.
@@ -124,6 +126,7 @@ impl<'a> Container<'a> {
             args: texts("args"),
             env: f.take("env").map(|e| env(&e)).unwrap_or_default(),
             ports,
+            memory: f.fields("resources").map(memory).unwrap_or_default(),
             readiness: f.take("readinessProbe"),
             place: place.clone(),
         }
@@ -157,6 +160,9 @@ impl<'a> Container<'a> {
         }
         if !over.ports.is_empty() {
             merged.ports.clone_from(&over.ports);
+        }
+        if over.memory > 0 {
+            merged.memory = over.memory;
         }
         if over.readiness.is_some() {
             merged.readiness.clone_from(&over.readiness);
@@ -232,6 +238,20 @@ fn ports(v: &Field<'_>) -> Vec<Port> {
         ports.extend(number.map(|number| Port { name, number }));
     }
     ports
+}
+
+/// Other resources (cpu, GPUs by name) are the cluster's business.
+fn memory(resources: Fields<'_>) -> u64 {
+    let of = |list: &'static str| {
+        resources.take(list).and_then(|l| {
+            let (_, memory) = l.quantity_map().into_iter().find(|(name, _)| *name == "memory")?;
+            memory.size(0..=SIZE_MAX)
+        })
+    };
+    let (requests, limits) = (of("requests"), of("limits"));
+    resources.ignore(&["claims"]);
+    resources.finish();
+    requests.or(limits).unwrap_or_default()
 }
 
 fn env(v: &Field<'_>) -> Vec<(String, String)> {

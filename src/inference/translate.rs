@@ -4,6 +4,7 @@
 //! the model's path. `$(PORT)`, `$(GRPC_PORT)` and other variables are put in when the process starts.
 
 use std::borrow::Cow;
+use std::net::Ipv4Addr;
 
 use super::container::Container;
 use super::isvc::InferenceService;
@@ -121,18 +122,29 @@ fn process(
     let put = |text: &String| fill.text(text, &c.place);
     ProcessSpec {
         command: c.command.iter().chain(&c.args).map(put).collect(),
-        env: c
-            .env
-            .iter()
-            .map(|(name, value)| (name.clone(), put(value)))
-            .collect(),
+        env: env(c, put),
         working_dir: absolute(
             runtime.source.file.parent().unwrap_or(std::path::Path::new("")),
             "",
         ),
         python: runtime::python(&isvc.meta.annotations, isvc.sink).or_else(|| runtime.python.clone()),
-        resources: Resources::default(),
+        resources: Resources {
+            memory: c.memory,
+            device_memory: 0,
+        },
     }
+}
+
+/// Where a replica listens is decided at its start, by pilotlight. What a runtime writes for these holds in a
+/// cluster; here it would bind one port for all replicas, on every interface.
+fn env(c: &Container<'_>, put: impl Fn(&String) -> String) -> Vec<(String, String)> {
+    let at_start =
+        |name: &str| name == "PORT" || name == "HOST" || (name == "GRPC_PORT" && c.ports().grpc > 0);
+    // First, because a value sees only what stands before it.
+    let host = std::iter::once(("HOST".to_owned(), Ipv4Addr::LOCALHOST.to_string()));
+    let own = c.env.iter().filter(|(name, _)| !at_start(name));
+    host.chain(own.map(|(name, value)| (name.clone(), put(value))))
+        .collect()
 }
 
 /// Ready is when the model is, not when the port is open: KServe's own default lets requests in too early.

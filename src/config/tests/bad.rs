@@ -1,9 +1,9 @@
 //! Every kind of mistake is reported with its line and field, and all of them in one run.
 
-use super::{brief, load_files, load_text, name};
+use super::{brief, load_text};
 
 /// A service with these lines under `spec:`, which begins in line 5.
-fn service(spec: &str) -> String {
+pub(super) fn service(spec: &str) -> String {
     format!("apiVersion: pilotlight.dev/v1alpha1\nkind: ScaledService\nmetadata: {{name: a}}\nspec:\n{spec}")
 }
 
@@ -316,91 +316,4 @@ fn a_near_name_is_suggested_and_kinds_are_named() {
     let problems = load_text("apiVersion: pilotlight.dev/v1alpha1\nkind: ScaledServise\n").unwrap_err();
     assert_eq!(brief(&problems), ["2 kind: the unknown kind \"ScaledServise\""]);
     assert!(problems[0].allowed.contains("InferenceService"));
-}
-
-#[test]
-fn every_error_of_every_file_in_one_run() {
-    let good = service("  process: {command: [a]}\n");
-    let problems = load_files(&[
-        (
-            "a.yaml",
-            &service("  prot: 1\n  port: x\n  concurrency: {limit: -1, queue: -1}\n"),
-        ),
-        // A document that is not YAML does not hide what follows it.
-        (
-            "b.yaml",
-            &format!("a: [1\n---\n{good}---\nkind: Nothing\napiVersion: x\n"),
-        ),
-        ("c.yaml", "\u{FEFF}a: *x\n"),
-        ("d.yaml", &good),
-    ])
-    .unwrap_err();
-    let found: Vec<String> = problems
-        .iter()
-        .map(|p| format!("{}:{} {}", name(&p.file).display(), p.line, p.field))
-        .collect();
-    assert_eq!(
-        found,
-        [
-            "a.yaml:5 spec",
-            "a.yaml:5 spec.prot",
-            "a.yaml:6 spec.port",
-            "a.yaml:7 spec.concurrency.limit",
-            "a.yaml:7 spec.concurrency.queue",
-            "b.yaml:1 ",
-            "b.yaml:5 metadata.name",
-            "b.yaml:9 kind",
-            "b.yaml:10 apiVersion",
-            "c.yaml:1 apiVersion",
-            "c.yaml:1 kind",
-            "c.yaml:1 ",
-            "d.yaml:3 metadata.name",
-        ]
-    );
-}
-
-#[test]
-fn names_and_hosts_clash() {
-    let one = |name: &str, host: &str| {
-        format!(
-            "apiVersion: pilotlight.dev/v1alpha1\nkind: ScaledService\nmetadata:\n  name: {name}\nspec:\n  \
-             process: {{command: [a]}}\n  hosts:\n  - x.{name}.com\n  - {host}\n"
-        )
-    };
-    let problems = load_files(&[("1.yaml", &one("a", "h.com")), ("2.yaml", &one("a", "h.com"))]).unwrap_err();
-    assert_eq!(problems.len(), 1);
-    assert_eq!(
-        (name(&problems[0].file).to_str(), problems[0].line),
-        (Some("2.yaml"), 4)
-    );
-    assert!(
-        problems[0].given.contains("default/a") && problems[0].given.contains("1.yaml:4"),
-        "{}",
-        problems[0]
-    );
-
-    let problems = load_files(&[("1.yaml", &one("a", "h.com")), ("2.yaml", &one("b", "H.com"))]).unwrap_err();
-    assert_eq!(problems.len(), 1);
-    assert_eq!(
-        (problems[0].line, problems[0].field.as_str()),
-        (9, "spec.hosts[1]")
-    );
-    assert!(
-        problems[0]
-            .given
-            .contains("h.com belongs to default/a, declared at"),
-        "{}",
-        problems[0]
-    );
-}
-
-#[test]
-fn files_that_are_not_there() {
-    let paths = ["/nowhere/a.yaml", "/nowhere/b"].map(std::path::PathBuf::from);
-    let problems = crate::config::load(&paths).unwrap_err();
-    assert_eq!(problems.0.len(), 2);
-    assert_eq!(
-        problems.0[0].to_string(),
-        "/nowhere/a.yaml: no such file or folder"
-    );
 }

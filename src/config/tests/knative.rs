@@ -39,7 +39,7 @@ fn they_win_over_defaults_not_over_spec() {
         scaling("metric-aggregation-algorithm: weighted-exponential", "port: 1").aggregation,
         Aggregation::WeightedExponential
     );
-    for (period, seconds) in [("5m", 300), ("1s", 30)] {
+    for (period, seconds) in [("5m", 300), ("5s", 5)] {
         let s = scaling(
             &format!("scale-to-zero-pod-retention-period: {period}"),
             "port: 1",

@@ -1,9 +1,11 @@
 //! What files say and what comes of it, from text to services or problems.
 
 mod bad;
+mod flags;
 mod good;
 mod hostile;
 mod knative;
+mod together;
 
 use std::path::PathBuf;
 

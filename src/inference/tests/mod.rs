@@ -1,11 +1,13 @@
 //! `InferenceService`s and runtimes, from text to services or problems.
 
+mod mistakes;
+
 use std::time::Duration;
 
 use crate::config::Loaded;
 use crate::config::problem::Problem;
 use crate::config::spec::{Probe, ProcessSpec, Protocol, ServiceSpec, Workload};
-use crate::config::tests::{brief, load_files, name};
+use crate::config::tests::{brief, load_files};
 
 const RUNTIME: &str = r#"apiVersion: serving.kserve.io/v1alpha1
 kind: ServingRuntime
@@ -27,8 +29,10 @@ spec:
     ports: [{containerPort: 8080, name: http1}, {containerPort: 9000, name: h2c}]
     env:
     - {name: MLSERVER_MODEL_NAME, value: "{{.Name}}"}
+    - {name: PORT, value: "8080"}
     - {name: MLSERVER_HTTP_PORT, value: "$(PORT)"}
-    resources: {limits: {memory: 1Gi}}
+    resources: {requests: {cpu: 1, memory: 256Mi}, limits: {memory: 1Gi}}
+    livenessProbe: {}
 "#;
 
 fn isvc(predictor: &str) -> String {
@@ -92,8 +96,10 @@ fn the_iris_service() {
     assert_eq!(spec.readiness, ready);
     assert_eq!(process.command[..2], ["mlserver", "start"]);
     assert!(process.command[2].starts_with('/') && process.command[2].ends_with("/model"));
-    assert_eq!(process.env[0], ("MLSERVER_MODEL_NAME".into(), "iris".into()));
-    assert_eq!(process.env[1].1, "$(PORT)");
+    assert_eq!(process.env[1], ("MLSERVER_MODEL_NAME".into(), "iris".into()));
+    assert_eq!(process.env[2].1, "$(PORT)");
+    assert_eq!(process.env[0], ("HOST".into(), "127.0.0.1".into()));
+    assert_eq!(process.resources.memory, 256 << 20);
     let python = process.python.unwrap();
     assert_eq!(
         python.requirements,
@@ -115,8 +121,8 @@ fn defaults_and_what_goes_over_the_container() {
         (1, 10, 0)
     );
     assert_eq!(process.command[3..], ["--more", "default/a"]);
-    assert_eq!(process.env[0].1, "other");
-    assert_eq!(process.env[2], ("B".into(), "1".into()));
+    assert_eq!(process.env[1].1, "other");
+    assert_eq!(process.env[3], ("B".into(), "1".into()));
     // KServe's scaleTarget is Knative's target: utilisation comes on top.
     let (spec, _) = one(
         &isvc(
@@ -258,199 +264,4 @@ fn selection() {
         ["7 spec.predictor.model.modelFormat.name: no runtime serves the format \"tensorflow\" by itself"]
     );
     assert!(load(&model("").replace("sklearn", "xgboost"), &all).is_err());
-}
-
-#[test]
-fn mistakes() {
-    let good = "    model: {modelFormat: {name: sklearn}, storageUri: model}\n";
-    for (predictor, expected) in [
-        (
-            "    model: {modelFormat: {nam: sklearn}, storageUri: model}\n",
-            "6 spec.predictor.model.modelFormat.name: missing",
-        ),
-        (
-            "    model: {storageUri: model}\n",
-            "6 spec.predictor.model.modelFormat: missing",
-        ),
-        (
-            "    model: {modelFormat: sklearn, storageUri: model}\n",
-            "6 spec.predictor.model.modelFormat: the text",
-        ),
-        (
-            "    model: {modelFormat: {name: sklearn}, storageUri: none}\n",
-            "6 spec.predictor.model.storageUri: missing model directory: looked at /",
-        ),
-        (
-            "    model: {modelFormat: {name: sklearn}, storageUri: \"s3://a/b\"}\n",
-            "6 spec.predictor.model.storageUri: s3:// is not supported yet",
-        ),
-        (
-            "    model: {modelFormat: {name: sklearn}}\n",
-            "6 spec.predictor.model.storageUri: missing, but ServingRuntime default/mlserver uses /mnt/models",
-        ),
-        (
-            "    model: {modelFormat: {name: sklearn}, storageUri: model, protocolVersion: v3}\n",
-            "6 spec.predictor.model.protocolVersion: the text",
-        ),
-        (
-            "    model: {modelFormat: {name: sklearn}, storageUri: model, storage: {}}\n",
-            "6 spec.predictor.model.storage: not supported yet",
-        ),
-        (
-            "    sklearn: {storageUri: model}\n",
-            "6 spec.predictor.sklearn: not supported yet",
-        ),
-        (
-            "    containers: []\n",
-            "6 spec.predictor.containers: not supported yet",
-        ),
-        (
-            &format!("    logger: {{}}\n{good}"),
-            "6 spec.predictor.logger: not supported yet",
-        ),
-        (
-            &format!("    canaryTrafficPercent: 10\n{good}"),
-            "6 spec.predictor.canaryTrafficPercent: not supported yet",
-        ),
-        (
-            &format!("    scaleMetric: cpu\n{good}"),
-            "6 spec.predictor.scaleMetric: cpu is not supported",
-        ),
-        (
-            &format!("    minReplicas: -1\n{good}"),
-            "6 spec.predictor.minReplicas: the number -1",
-        ),
-        (
-            &format!("    minReplicas: 3\n    maxReplicas: 2\n{good}"),
-            "6 spec.predictor.minReplicas: 3",
-        ),
-        (
-            &format!("    containerConcurency: 3\n{good}"),
-            "6 spec.predictor.containerConcurency: unknown field",
-        ),
-        (
-            &format!("    timeout: 30s\n{good}"),
-            "6 spec.predictor.timeout: the text \"30s\"",
-        ),
-        (
-            &format!("{good}  transformer: {{}}\n"),
-            "7 spec.transformer: not supported yet",
-        ),
-        ("    minReplicas: 0\n", "6 spec.predictor.model: missing"),
-    ] {
-        let problems = load(&isvc(predictor), RUNTIME).err().unwrap_or_default();
-        let found = brief(&problems);
-        assert!(
-            found.first().is_some_and(|f| f.starts_with(expected)),
-            "{predictor}{found:?}"
-        );
-    }
-    let long = model("").replace("name: iris", &format!("name: {}", "a".repeat(54)));
-    assert_eq!(load(&long, RUNTIME).unwrap_err()[0].field, "metadata.name");
-}
-
-#[test]
-fn mistakes_in_runtimes() {
-    for (from, to, expected) in [
-        (
-            "    command: [mlserver, start]\n",
-            "",
-            "14 spec.containers[0]: no command in the container",
-        ),
-        (
-            "name: http1}",
-            "nam: http1}",
-            "18 spec.containers[0].ports[0].nam: unknown field",
-        ),
-        (
-            "  containers:\n",
-            "  containers:\n  - {name: x}\n  - {name: y}\n",
-            "",
-        ),
-        (
-            "kserve-container\n",
-            "other\n  - name: second\n",
-            "14 spec.containers: 2 containers, none named",
-        ),
-        (
-            "{{.Name}}",
-            "{{.Nam}}",
-            "14 spec.containers[0]: the template \"{{.Nam}}\"",
-        ),
-        (
-            "\">=3.9,<3.13\"",
-            "new",
-            "7 metadata.annotations[pilotlight.dev/python-version]: \"new\"",
-        ),
-        (
-            "spec:\n",
-            "spec:\n  multimodel: true\n",
-            "9 spec.multimodel: unknown field",
-        ),
-        (
-            "priority: 1",
-            "priority: high",
-            "10 spec.supportedModelFormats[0].priority: the text \"high\"",
-        ),
-    ] {
-        let found = brief(
-            &load(&model(""), &RUNTIME.replacen(from, to, 1))
-                .err()
-                .unwrap_or_default(),
-        );
-        if expected.is_empty() {
-            assert!(found.is_empty(), "{found:?}");
-        } else {
-            assert!(
-                found.first().is_some_and(|f| f.starts_with(expected)),
-                "{to}: {found:?}"
-            );
-        }
-    }
-    let problems = load(&model(""), &format!("{RUNTIME}---\n{RUNTIME}")).unwrap_err();
-    assert_eq!((problems.len(), problems[0].field.as_str()), (1, "metadata.name"));
-    assert!(problems[0].given.contains("r.yaml:1"), "{}", problems[0]);
-}
-
-#[test]
-fn clashes_with_a_scaled_service() {
-    let scaled = |name: &str| {
-        format!(
-            "{RUNTIME}---\napiVersion: pilotlight.dev/v1alpha1\nkind: ScaledService\nmetadata: {{name: {name}}}\nspec: {{process: {{command: [a]}}}}\n"
-        )
-    };
-    let problems = load(&model(""), &scaled("iris-predictor")).unwrap_err();
-    assert!(
-        problems.len() == 1
-            && problems[0]
-                .given
-                .contains("default/iris-predictor is declared at"),
-        "{problems:?}"
-    );
-    let problems = load(&model(""), &scaled("iris")).unwrap_err();
-    assert_eq!(problems.len(), 1);
-    assert_eq!(name(&problems[0].file).to_str(), Some("r.yaml"));
-    assert!(
-        problems[0]
-            .given
-            .contains("iris.default.localhost belongs to default/iris-predictor"),
-        "{}",
-        problems[0]
-    );
-}
-
-#[test]
-fn what_has_no_effect_is_warned_of() {
-    let text = isvc(
-        "    serviceAccountName: x\n    nodeSelector: {a: b}\n    model: {modelFormat: {name: sklearn}, storageUri: model}\n",
-    );
-    let loaded = load(&text, RUNTIME).unwrap();
-    let warnings: Vec<String> = brief(&loaded.warnings);
-    assert_eq!(
-        warnings,
-        [
-            "6 spec.predictor: no effect on one machine: serviceAccountName, nodeSelector",
-            "22 spec.containers[0]: no effect on one machine: resources",
-        ]
-    );
 }
