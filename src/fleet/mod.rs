@@ -19,7 +19,7 @@ use crate::activator::service::Service;
 use crate::activator::wake::Wakeups;
 use crate::activator::{Activator, ByPort};
 use crate::autoscaler::{self, Managed};
-use crate::config::spec::{ProcessSpec, ServiceKey, ServiceSpec, Source, Workload};
+use crate::config::spec::{ProcessSpec, ServiceKey, ServiceSpec, Workload};
 use crate::drain::Drain;
 use crate::events::{Events, Kind};
 use crate::proxy::error::Refusal;
@@ -99,12 +99,13 @@ impl Fleet {
         self.members.load_full()
     }
 
-    /// The URL of a service on the common port.
+    /// The URL of a service on the common port. Of its own hosts the shortest: an `InferenceService`'s entry is
+    /// shorter than its component's name.
     pub fn url(&self, service: &Service) -> String {
-        let host = service.spec().hosts.last().cloned().unwrap_or_default();
-        let own = format!("{}.{}.localhost", service.key.name, service.key.namespace);
-        // An InferenceService's entry is a host of its own, shorter than its component's.
-        let host = if host.ends_with(".localhost") { host } else { own };
+        let spec = service.spec();
+        let own = format!(".{}.localhost", service.key.namespace);
+        let host = spec.hosts.iter().filter(|host| host.ends_with(&own)).min_by_key(|host| host.len());
+        let host = host.map_or("localhost", String::as_str);
         match self.parts.listen.port() {
             80 => format!("http://{host}"),
             port => format!("http://{host}:{port}"),
@@ -121,7 +122,7 @@ impl Fleet {
             let key = spec.key.clone();
             let spec = Arc::new(spec);
             if let Some(member) = before.get(&key) {
-                if differs(&member.managed.service.spec(), &spec) {
+                if !member.managed.service.spec().is_same(&spec) {
                     member.managed.service.update(spec);
                     changed.push(key.clone());
                 }
@@ -224,10 +225,4 @@ impl Fleet {
         let replicas = replicas.clone();
         self.leaving.spawn(async move { replicas.stop().await });
     }
-}
-
-/// Whether the difference is more than where it stands in its file.
-fn differs(old: &ServiceSpec, new: &ServiceSpec) -> bool {
-    let at = |spec: &ServiceSpec, source: Source| ServiceSpec { source, ..spec.clone() };
-    at(old, new.source.clone()) != *new
 }

@@ -221,7 +221,13 @@ impl Context {
         env.extend(self.machine.state.env(&self.name));
         let probe = match &self.spec.readiness {
             Probe::Exec { command } => Probe::Exec { command: expand_command(command, &expanded, ports) },
-            other => other.clone(),
+            Probe::HttpGet { path, port, headers } => {
+                Probe::HttpGet { path: path.clone(), port: self.own_port(*port, ports), headers: headers.clone() }
+            }
+            Probe::TcpSocket { port } => Probe::TcpSocket { port: self.own_port(*port, ports) },
+            Probe::Grpc { port, service } => {
+                Probe::Grpc { port: self.own_port(*port, ports), service: service.clone() }
+            }
         };
         let launch = Launch {
             argv: expanded.argv,
@@ -246,6 +252,14 @@ impl Context {
         let exec = ExecContext { env, working_dir: process.working_dir.clone() };
         let prober = Prober::new(&probe, addresses, exec);
         Ok(Running { child, prober, addresses, log, spawned, _ports: (http, grpc), _record: record })
+    }
+
+    /// A probe that names the gRPC port means the one that this replica was given.
+    fn own_port(&self, named: Option<u16>, ports: Ports) -> Option<u16> {
+        named.map(|port| match ports.grpc {
+            Some(own) if port == self.spec.grpc_port => own,
+            _ => port,
+        })
     }
 
     /// Ready: in the line until it is told to leave, dies, or cannot be reached.
