@@ -78,7 +78,8 @@ impl Visit for Parts {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         use fmt::Write;
         // What apps and clients sent may be in here: no control characters reach a terminal.
-        let text: String = format!("{value:?}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text: String =
+            format!("{value:?}").chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
         match field.name() {
             "message" => self.message = text,
             "service" => self.service = text,

@@ -29,43 +29,19 @@ struct Line<'a> {
 
 #[test]
 fn nothing_differs_from_knative() {
-    let dir = env::var_os("PILOTLIGHT_GOLDEN").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"),
-        PathBuf::from,
-    );
+    let dir = env::var_os("PILOTLIGHT_GOLDEN")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden"), PathBuf::from);
     let tally = replay_all(&dir);
-    println!(
-        "{}: {} decisions and {} averages compared",
-        dir.display(),
-        tally.decisions,
-        tally.averages
-    );
-    assert!(
-        tally.decisions + tally.averages > 0,
-        "nothing to compare in {}",
-        dir.display()
-    );
-    let shown = tally
-        .differences
-        .iter()
-        .take(20)
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join("\n");
-    assert!(
-        tally.differences.is_empty(),
-        "{} differences, the first:\n{shown}",
-        tally.differences.len()
-    );
+    println!("{}: {} decisions and {} averages compared", dir.display(), tally.decisions, tally.averages);
+    assert!(tally.decisions + tally.averages > 0, "nothing to compare in {}", dir.display());
+    let shown = tally.differences.iter().take(20).map(String::as_str).collect::<Vec<_>>().join("\n");
+    assert!(tally.differences.is_empty(), "{} differences, the first:\n{shown}", tally.differences.len());
 }
 
 #[test]
 fn a_difference_is_found_and_named() {
-    let line = |value: &str| Line {
-        file: "f",
-        number: 7,
-        value: serde_json::from_str(value).expect("sound"),
-    };
+    let line =
+        |value: &str| Line { file: "f", number: 7, value: serde_json::from_str(value).expect("sound") };
     let mut tally = Tally::default();
     replay(
         &line(
@@ -73,21 +49,14 @@ fn a_difference_is_found_and_named() {
         ),
         &mut tally,
     );
-    assert_eq!(
-        tally.differences[0],
-        "f:7 step 0 (t = 1): linear: expected 2.51, got 2.5"
-    );
+    assert_eq!(tally.differences[0], "f:7 step 0 (t = 1): linear: expected 2.51, got 2.5");
     assert_eq!(tally.differences.len(), 4, "{:?}", tally.differences);
 }
 
 #[test]
 #[should_panic(expected = "f:1: neither decisions nor windows")]
 fn an_unknown_kind_is_refused() {
-    let line = Line {
-        file: "f",
-        number: 1,
-        value: serde_json::json!({"steps": [{"t": 0}]}),
-    };
+    let line = Line { file: "f", number: 1, value: serde_json::json!({"steps": [{"t": 0}]}) };
     replay(&line, &mut Tally::default());
 }
 
@@ -100,11 +69,7 @@ fn replay_all(dir: &Path) -> Tally {
     for path in files {
         let file = &path.display().to_string();
         let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
-        for (i, text) in text
-            .lines()
-            .enumerate()
-            .filter(|(_, text)| !text.trim().is_empty())
-        {
+        for (i, text) in text.lines().enumerate().filter(|(_, text)| !text.trim().is_empty()) {
             let number = i + 1;
             let value = serde_json::from_str(text).unwrap_or_else(|e| panic!("{file}:{number}: {e}"));
             replay(&Line { file, number, value }, &mut tally);
@@ -122,10 +87,7 @@ fn replay(line: &Line, tally: &mut Tally) {
         Some(steps) if line.value["window_s"].is_number() && steps[0].get("linear").is_some() => {
             replay_windows(line, steps, tally);
         }
-        _ => panic!(
-            "{}:{}: neither decisions nor windows, or no steps",
-            line.file, line.number
-        ),
+        _ => panic!("{}:{}: neither decisions nor windows, or no steps", line.file, line.number),
     }
 }
 
@@ -152,27 +114,15 @@ fn replay_decisions(line: &Line, steps: &[Value], tally: &mut Tally) {
             panic: Some(line.number(step, "panic")),
             ready: line.count(step, "ready"),
         };
-        let got = decider
-            .decide(epoch + line.seconds(step, "t"), &seen)
-            .expect("there are averages");
+        let got = decider.decide(epoch + line.seconds(step, "t"), &seen).expect("there are averages");
         let mut same = |field: &str, expected: f64, got: f64| {
             if (expected - got).abs() > 0.0 {
-                tally
-                    .differences
-                    .push(line.difference(i, step, field, &expected, &got));
+                tally.differences.push(line.difference(i, step, field, &expected, &got));
             }
         };
         same("desired", line.number(step, "desired"), f64::from(got.desired));
-        same(
-            "excess_burst",
-            line.number(step, "excess_burst"),
-            got.excess_burst as f64,
-        );
-        same(
-            "in_panic",
-            f64::from(line.flag(step, "in_panic")),
-            f64::from(got.in_panic),
-        );
+        same("excess_burst", line.number(step, "excess_burst"), got.excess_burst as f64);
+        same("in_panic", f64::from(line.flag(step, "in_panic")), f64::from(got.in_panic));
         tally.decisions += 1;
     }
 }
@@ -195,9 +145,7 @@ fn replay_windows(line: &Line, steps: &[Value], tally: &mut Tally) {
             let (expected, got) = (line.number(step, field), window.average(now).unwrap_or(0.0));
             // There is no difference at all, but serde_json may read the last bit of a long number wrong.
             if (expected - got).abs() > 1e-9_f64.max(expected.abs() * 1e-12) {
-                tally
-                    .differences
-                    .push(line.difference(i, step, field, &expected, &got));
+                tally.differences.push(line.difference(i, step, field, &expected, &got));
             }
             let (expected, got) = (line.flag(step, "empty"), window.is_empty(now));
             if expected != got {
@@ -226,10 +174,7 @@ impl Line<'_> {
     }
 
     fn count(&self, of: &Value, field: &str) -> u32 {
-        of[field]
-            .as_u64()
-            .and_then(|n| n.try_into().ok())
-            .unwrap_or_else(|| self.unreadable(of, field))
+        of[field].as_u64().and_then(|n| n.try_into().ok()).unwrap_or_else(|| self.unreadable(of, field))
     }
 
     fn flag(&self, of: &Value, field: &str) -> bool {
@@ -249,9 +194,6 @@ impl Line<'_> {
         got: &dyn Debug,
     ) -> String {
         let Self { file, number, .. } = self;
-        format!(
-            "{file}:{number} step {step} (t = {}): {what}: expected {expected:?}, got {got:?}",
-            at["t"]
-        )
+        format!("{file}:{number} step {step} (t = {}): {what}: expected {expected:?}, got {got:?}", at["t"])
     }
 }

@@ -88,23 +88,14 @@ impl App {
         let now = self.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
         self.max_in_flight.fetch_max(now, Ordering::SeqCst);
         self.total.fetch_add(1, Ordering::SeqCst);
-        let id = req
-            .headers()
-            .get("x-request-id")
-            .and_then(|v| v.to_str().ok())
-            .map(str::to_owned);
+        let id = req.headers().get("x-request-id").and_then(|v| v.to_str().ok()).map(str::to_owned);
         let (method, path) = (req.method().as_str(), req.uri().path());
         let what = json!({ "id": id, "in_flight": now, "method": method, "path": path, "port": port });
         self.record.write("request", what);
         if self.flags.limit > 0 && now > self.flags.limit {
-            self.record
-                .write("violation", json!({ "id": id, "in_flight": now }));
+            self.record.write("violation", json!({ "id": id, "in_flight": now }));
         }
-        Flight {
-            app: self.clone(),
-            id,
-            complete: false,
-        }
+        Flight { app: self.clone(), id, complete: false }
     }
 
     pub(crate) fn ready(&self) -> bool {

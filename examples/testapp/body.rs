@@ -26,18 +26,14 @@ pub(crate) struct Guarded {
 
 /// A body in one piece.
 pub(crate) fn full(bytes: impl Into<Bytes>) -> Body {
-    Full::new(bytes.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// `n` zero bytes, made as they are asked for.
 pub(crate) fn repeat(n: u64) -> Body {
     let chunks = stream::unfold(n, |left| async move {
         let take = left.min(CHUNK as u64);
-        let frame = Frame::data(Bytes::from_static(
-            &ZEROS[..usize::try_from(take).unwrap_or(CHUNK)],
-        ));
+        let frame = Frame::data(Bytes::from_static(&ZEROS[..usize::try_from(take).unwrap_or(CHUNK)]));
         (take > 0).then_some((Ok(frame), left - take))
     });
     StreamBody::new(chunks).boxed_unsync()
@@ -47,10 +43,7 @@ pub(crate) fn repeat(n: u64) -> Body {
 
 impl Guarded {
     pub(crate) fn new(inner: Body, flight: Flight) -> Self {
-        Self {
-            inner,
-            flight: Some(flight),
-        }
+        Self { inner, flight: Some(flight) }
     }
 }
 

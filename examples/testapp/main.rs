@@ -3,10 +3,7 @@
 //! Everything that a test wants to know goes into the `--record` file, one JSON line per event, so that the app's own
 //! view (who reached it, how many at once) is there even after SIGKILL. It uses nothing of the `pilotlight` crate:
 //! code under test must not vouch for itself.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a program of its own: the clock rule is about pilotlight"
-)]
+#![allow(clippy::disallowed_methods, reason = "a program of its own: the clock rule is about pilotlight")]
 
 mod app;
 mod body;
@@ -109,9 +106,7 @@ async fn run(app: Arc<App>) -> std::io::Result<()> {
             service_fn(move |req| app::serve(app.clone(), port, req))
         };
         let builder = auto::Builder::new(TokioExecutor::new());
-        let conn = builder
-            .serve_connection_with_upgrades(TokioIo::new(stream), service)
-            .into_owned();
+        let conn = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
         let conn = graceful.watch(conn);
         tokio::spawn(async move {
             let _ = conn.await;

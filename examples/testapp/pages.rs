@@ -31,25 +31,17 @@ pub(crate) fn probe(app: &App, req: &Request<Incoming>) -> Option<Response<Body>
             ))
         }
         // grpc.health.v1: a message with field 1 = SERVING (1) or NOT_SERVING (2).
-        "/grpc.health.v1.Health/Check" => Some(grpc(Bytes::from(vec![
-            0,
-            0,
-            0,
-            0,
-            2,
-            8,
-            if app.ready() { 1 } else { 2 },
-        ]))),
+        "/grpc.health.v1.Health/Check" => {
+            Some(grpc(Bytes::from(vec![0, 0, 0, 0, 2, 8, if app.ready() { 1 } else { 2 }])))
+        }
         _ => None,
     }
 }
 
 /// Everything that counts as load.
 pub(crate) async fn answer(app: &App, req: Request<Incoming>) -> Response<Body> {
-    let is_grpc = req
-        .headers()
-        .get(CONTENT_TYPE)
-        .is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
+    let is_grpc =
+        req.headers().get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
     if is_grpc {
         return match req.into_body().collect().await {
             Ok(message) => grpc(message.to_bytes()),
@@ -115,9 +107,7 @@ pub(crate) fn upgrade(mut req: Request<Incoming>, flight: Flight) -> Response<Bo
     });
     let mut answer = Response::new(full(""));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    answer
-        .headers_mut()
-        .insert("connection", HeaderValue::from_static("upgrade"));
+    answer.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
     answer.headers_mut().insert("upgrade", protocol);
     answer
 }
@@ -183,9 +173,7 @@ fn events(req: &Request<Incoming>) -> Response<Body> {
         }
     });
     let mut answer = Response::new(StreamBody::new(frames).boxed_unsync());
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     answer
 }
 
@@ -193,40 +181,26 @@ fn events(req: &Request<Incoming>) -> Response<Body> {
 fn trailers() -> Response<Body> {
     let mut fields = HeaderMap::new();
     fields.insert("x-checksum", HeaderValue::from_static("42"));
-    let frames = [
-        Ok(Frame::data(Bytes::from_static(b"body"))),
-        Ok(Frame::trailers(fields)),
-    ];
+    let frames = [Ok(Frame::data(Bytes::from_static(b"body"))), Ok(Frame::trailers(fields))];
     let mut answer = Response::new(StreamBody::new(stream::iter(frames)).boxed_unsync());
-    answer
-        .headers_mut()
-        .insert(TRAILER, HeaderValue::from_static("x-checksum"));
+    answer.headers_mut().insert(TRAILER, HeaderValue::from_static("x-checksum"));
     answer
 }
 
 /// A gRPC answer: these message bytes, then status 0.
 fn grpc(message: Bytes) -> Response<Body> {
     let mut status = HeaderMap::new();
-    status.insert(
-        HeaderName::from_static("grpc-status"),
-        HeaderValue::from_static("0"),
-    );
+    status.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
     let body = Full::new(message).with_trailers(std::future::ready(Some(Ok(status))));
-    let mut answer = Response::new(
-        body.map_err(|never: std::convert::Infallible| match never {})
-            .boxed_unsync(),
-    );
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    let mut answer =
+        Response::new(body.map_err(|never: std::convert::Infallible| match never {}).boxed_unsync());
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     answer
 }
 
 fn reply(value: &Value) -> Response<Body> {
     let mut answer = Response::new(full(value.to_string()));
-    answer
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     answer
 }
 
@@ -238,12 +212,6 @@ fn text(status: StatusCode, text: &str) -> Response<Body> {
 
 /// A query parameter; values are taken as they are, without percent decoding.
 fn param<T: FromStr>(req: &Request<Incoming>, name: &str) -> Option<T> {
-    let pairs = req
-        .uri()
-        .query()?
-        .split('&')
-        .filter_map(|pair| pair.split_once('='));
-    pairs
-        .filter(|(key, _)| *key == name)
-        .find_map(|(_, value)| value.parse().ok())
+    let pairs = req.uri().query()?.split('&').filter_map(|pair| pair.split_once('='));
+    pairs.filter(|(key, _)| *key == name).find_map(|(_, value)| value.parse().ok())
 }

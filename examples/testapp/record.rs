@@ -15,14 +15,10 @@ pub(crate) struct Record(Option<File>);
 impl Record {
     pub(crate) fn open(path: Option<&Path>) -> Self {
         Self(path.map(|path| {
-            OpenOptions::new()
-                .append(true)
-                .create(true)
-                .open(path)
-                .unwrap_or_else(|e| {
-                    eprintln!("testapp: {}: {e}", path.display());
-                    std::process::exit(2)
-                })
+            OpenOptions::new().append(true).create(true).open(path).unwrap_or_else(|e| {
+                eprintln!("testapp: {}: {e}", path.display());
+                std::process::exit(2)
+            })
         }))
     }
 
@@ -44,8 +40,6 @@ impl Record {
 
 /// Nanoseconds of `CLOCK_REALTIME`.
 pub(crate) fn nanos(at: SystemTime) -> u64 {
-    let since = at
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO);
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

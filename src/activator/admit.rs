@@ -45,7 +45,8 @@ pub async fn in_line(
     // `100 Continue` goes out with the first read, and no client may be told to go on before it has a slot.
     let read = !traits.expects_continue && !http_body::Body::is_end_stream(&incoming);
     let mut body = Prefetched::new(incoming);
-    let permit = wait(service, conn, traits, place, started, read.then_some((&mut body, &mut charge))).await?;
+    let permit =
+        wait(service, conn, traits, place, started, read.then_some((&mut body, &mut charge))).await?;
     Ok((permit, body.into_body()))
 }
 

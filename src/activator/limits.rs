@@ -28,14 +28,12 @@ pub struct RateLimits {
 impl RateLimits {
     /// Limiters for what is configured.
     pub fn new(limits: &Limits) -> Self {
-        let service =
-            quota(limits.rate, limits.burst).map(|quota| (limits.rate, RateLimiter::direct(quota)));
+        let service = quota(limits.rate, limits.burst).map(|quota| (limits.rate, RateLimiter::direct(quota)));
         let tenants = if limits.tenant_header.is_empty() {
             None
         } else {
-            quota(limits.tenant_rate, limits.burst).map(|quota| {
-                (limits.tenant_rate, limits.tenant_header.clone(), RateLimiter::keyed(quota))
-            })
+            quota(limits.tenant_rate, limits.burst)
+                .map(|quota| (limits.tenant_rate, limits.tenant_header.clone(), RateLimiter::keyed(quota)))
         };
         Self { service, tenants }
     }

@@ -67,7 +67,12 @@ impl Activator {
         self.routes.store(Arc::new(routes));
     }
 
-    async fn answer(&self, service: &Arc<Service>, conn: &Conn, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(
+        &self,
+        service: &Arc<Service>,
+        conn: &Conn,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
         let dialect = Dialect::of(request.headers());
         match self.forward(service, conn, request, dialect).await {
             Ok(response) => response,
@@ -98,8 +103,7 @@ impl Activator {
         let (mut permit, body, waited) = match service.line.try_acquire() {
             Some(permit) => (permit, RequestBody::from(incoming), false),
             None => {
-                let (permit, body) =
-                    admit::in_line(service, conn, &parts, traits, incoming, started).await?;
+                let (permit, body) = admit::in_line(service, conn, &parts, traits, incoming, started).await?;
                 (permit, body, true)
             }
         };

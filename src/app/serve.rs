@@ -102,7 +102,11 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
     });
     let admin_drain = Drain::new();
     let admin_listener = TcpListener::from_std(admin_listener)?;
-    tokio::spawn(admin::server::serve(admin_listener, admin::router(state, admin_address), admin_drain.clone()));
+    tokio::spawn(admin::server::serve(
+        admin_listener,
+        admin::router(state, admin_address),
+        admin_drain.clone(),
+    ));
     tracing::info!("listening on {admin_address} (admin)");
     warn(&loaded);
     fleet.apply(loaded.services.clone()).await;
@@ -114,7 +118,11 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
     let signal = signals.next().await;
     ready.store(false, Ordering::Release);
     reload.abort();
-    events.emit(Kind::Draining, None, format!("{signal}: finishing what is in flight; once more ends at once"));
+    events.emit(
+        Kind::Draining,
+        None,
+        format!("{signal}: finishing what is in flight; once more ends at once"),
+    );
     drain.begin();
     let leave = async {
         if tokio::time::timeout(LONGEST_DRAIN, drain.finished()).await.is_err() {
@@ -164,7 +172,9 @@ async fn follow(
         let emptied: Vec<String> = loaded
             .empty_files
             .iter()
-            .filter(|file| !current.empty_files.contains(file) && current.files.iter().any(|f| f.path == **file))
+            .filter(|file| {
+                !current.empty_files.contains(file) && current.files.iter().any(|f| f.path == **file)
+            })
             .map(|file| format!("{}: it is empty; delete the file to remove its services", file.display()))
             .collect();
         if !emptied.is_empty() {

@@ -33,10 +33,7 @@ const KNOWN: [(&str, &str); 15] = [
     ("panic-threshold-percentage", "panicThresholdPercentage"),
     ("target-burst-capacity", "targetBurstCapacity"),
     ("scale-down-delay", "scaleDownDelay"),
-    (
-        "scale-to-zero-pod-retention-period",
-        "scaleToZeroPodRetentionPeriod",
-    ),
+    ("scale-to-zero-pod-retention-period", "scaleToZeroPodRetentionPeriod"),
     ("min-scale", "minScale"),
     ("max-scale", "maxScale"),
     ("initial-scale", "initialScale"),
@@ -54,10 +51,7 @@ pub fn read(annotations: &[(String, At<String>)], sink: &Sink) -> Knobs {
         };
         let node = Node::plain(&text.value, text.pos);
         let field = Field::new(&node, text.path.clone(), sink);
-        let Some((name, _)) = KNOWN
-            .iter()
-            .find(|(kebab, camel)| name == *kebab || name == *camel)
-        else {
+        let Some((name, _)) = KNOWN.iter().find(|(kebab, camel)| name == *kebab || name == *camel) else {
             let names: Vec<&str> = KNOWN.iter().map(|(kebab, _)| *kebab).collect();
             field.problem("unknown annotation", suggestion(name, &names));
             continue;
@@ -86,10 +80,7 @@ fn set(knobs: &mut Knobs, name: &str, f: &Field<'_>) {
             knobs.panic_window = percent(1.0, 100.0).map(|p| f.at(PanicWindow::Percent(p)));
         }
         "panic-threshold-percentage" => {
-            let (least, most) = (
-                f64::from(*PANIC_THRESHOLD.start()),
-                f64::from(*PANIC_THRESHOLD.end()),
-            );
+            let (least, most) = (f64::from(*PANIC_THRESHOLD.start()), f64::from(*PANIC_THRESHOLD.end()));
             knobs.panic_threshold = percent(least, most).map(|p| p / 100.0);
         }
         "target-burst-capacity" => knobs.burst_capacity = burst_capacity(f),
@@ -112,11 +103,7 @@ fn set(knobs: &mut Knobs, name: &str, f: &Field<'_>) {
 }
 
 fn class(f: &Field<'_>) {
-    match f
-        .node
-        .as_text()
-        .map(|t| t.strip_suffix(".autoscaling.knative.dev").unwrap_or(t))
-    {
+    match f.node.as_text().map(|t| t.strip_suffix(".autoscaling.knative.dev").unwrap_or(t)) {
         Some("kpa") => {}
         Some("hpa") => f.problem("class hpa is not supported: it cannot scale to zero", "kpa"),
         _ => f.wrong::<()>("kpa").unwrap_or_default(),
@@ -128,11 +115,6 @@ fn check_activation(knobs: &Knobs, sink: &Sink) {
     if let (Some(a), Some(m)) = (&knobs.activation, &knobs.min)
         && a.value < m.value
     {
-        sink.problem(
-            a.pos,
-            &a.path,
-            a.value.to_string(),
-            format!("at least min-scale, {}", m.value),
-        );
+        sink.problem(a.pos, &a.path, a.value.to_string(), format!("at least min-scale, {}", m.value));
     }
 }

@@ -77,17 +77,10 @@ pub fn read<'e>(
     env: &'e dyn Fn(&str) -> Option<String>,
 ) -> Result<(&'static Subcommand, Values<'e>), Exit> {
     // What is not UTF-8 becomes a value that no check accepts, and is shown with replacement characters.
-    let args: Vec<String> = args
-        .into_iter()
-        .skip(1)
-        .map(|a| a.to_string_lossy().into_owned())
-        .collect();
+    let args: Vec<String> = args.into_iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
     let names: Vec<&str> = subcommands.iter().map(|s| s.name).collect();
     let Some(first) = args.first() else {
-        return Err(Exit::Bad(vec![format!(
-            "no subcommand; allowed: {}, --help",
-            names.join(", ")
-        )]));
+        return Err(Exit::Bad(vec![format!("no subcommand; allowed: {}, --help", names.join(", "))]));
     };
     match first.as_str() {
         "-h" | "--help" => return Err(Exit::Text(help(subcommands, None))),
@@ -97,20 +90,12 @@ pub fn read<'e>(
     }
     let Some(subcommand) = subcommands.iter().find(|s| s.name == first) else {
         let allowed = suggestion(first, &names);
-        return Err(Exit::Bad(vec![format!(
-            "unknown subcommand {}; allowed: {allowed}",
-            quoted(first)
-        )]));
+        return Err(Exit::Bad(vec![format!("unknown subcommand {}; allowed: {allowed}", quoted(first))]));
     };
     if args[1..].iter().any(|a| a == "-h" || a == "--help") {
         return Err(Exit::Text(help(subcommands, Some(subcommand.name))));
     }
-    let mut values = Values {
-        flags: subcommand.flags,
-        given: Vec::new(),
-        env,
-        mistakes: RefCell::default(),
-    };
+    let mut values = Values { flags: subcommand.flags, given: Vec::new(), env, mistakes: RefCell::default() };
     values.scan(&args[1..]);
     Ok((subcommand, values))
 }
@@ -142,10 +127,8 @@ impl Values<'_> {
                 Some((name, value)) if arg.starts_with("--") => (name, Some(value.to_owned())),
                 _ => (arg.as_str(), None),
             };
-            let short = name
-                .strip_prefix('-')
-                .filter(|n| n.chars().count() == 1)
-                .and_then(|n| n.chars().next());
+            let short =
+                name.strip_prefix('-').filter(|n| n.chars().count() == 1).and_then(|n| n.chars().next());
             let flag = self
                 .flags
                 .iter()
@@ -160,11 +143,7 @@ impl Values<'_> {
                     let _ = inline.or_else(&mut next);
                     self.mistake(name, "unknown flag", &suggestion(name, &names));
                 } else {
-                    self.mistake(
-                        &quoted(arg),
-                        "an argument that belongs to no flag",
-                        &names.join(", "),
-                    );
+                    self.mistake(&quoted(arg), "an argument that belongs to no flag", &names.join(", "));
                 }
                 continue;
             };
@@ -177,25 +156,12 @@ impl Values<'_> {
                 self.mistake(&from, "given twice", "once");
                 continue;
             }
-            self.given.push((
-                flag.name,
-                Given {
-                    text,
-                    from: from.clone(),
-                },
-            ));
+            self.given.push((flag.name, Given { text, from: from.clone() }));
             // `-f a.yaml b.yaml`: what a shell makes of `-f *.yaml`.
             if flag.repeated {
                 let more = std::iter::from_fn(|| args.next_if(|a| !is_flag(a)));
-                self.given.extend(more.map(|text| {
-                    (
-                        flag.name,
-                        Given {
-                            text: text.clone(),
-                            from: from.clone(),
-                        },
-                    )
-                }));
+                self.given
+                    .extend(more.map(|text| (flag.name, Given { text: text.clone(), from: from.clone() })));
             }
         }
     }
@@ -203,12 +169,8 @@ impl Values<'_> {
     /// Every value of a flag: from the command line, else from its variable, else the default. An empty variable
     /// counts as not set.
     pub fn all(&self, name: &'static str) -> Vec<Given> {
-        let given: Vec<Given> = self
-            .given
-            .iter()
-            .filter(|(n, _)| *n == name)
-            .map(|(_, v)| v.clone())
-            .collect();
+        let given: Vec<Given> =
+            self.given.iter().filter(|(n, _)| *n == name).map(|(_, v)| v.clone()).collect();
         if !given.is_empty() {
             return given;
         }
@@ -219,22 +181,10 @@ impl Values<'_> {
                 Some(f) if f.repeated => text.split(':').filter(|p| !p.is_empty()).collect(),
                 _ => vec![&text],
             };
-            return parts
-                .into_iter()
-                .map(|p| Given {
-                    text: p.to_owned(),
-                    from: from.clone(),
-                })
-                .collect();
+            return parts.into_iter().map(|p| Given { text: p.to_owned(), from: from.clone() }).collect();
         }
         let default = flag.map(|f| f.default).filter(|d| !d.is_empty());
-        default
-            .map(|d| Given {
-                text: d.to_owned(),
-                from: format!("--{name}"),
-            })
-            .into_iter()
-            .collect()
+        default.map(|d| Given { text: d.to_owned(), from: format!("--{name}") }).into_iter().collect()
     }
 
     /// The value of a flag, parsed. `allowed` says what `parse` accepts. `None` when it is not given or bad.
@@ -259,9 +209,7 @@ impl Values<'_> {
 
     /// Records a mistake: where, what was given, what is allowed.
     pub fn mistake(&self, place: &str, given: &str, allowed: &str) {
-        self.mistakes
-            .borrow_mut()
-            .push(format!("{place}: {given}; allowed: {allowed}"));
+        self.mistakes.borrow_mut().push(format!("{place}: {given}; allowed: {allowed}"));
     }
 
     /// `value` when nothing is wrong, else every mistake.
@@ -282,20 +230,14 @@ fn is_flag(arg: &str) -> bool {
 fn help(subcommands: &'static [Subcommand], name: Option<&str>) -> String {
     let subcommand = |s: &'static Subcommand| {
         let args = s.flags.iter().map(|f| {
-            let default = if f.default.is_empty() {
-                String::new()
-            } else {
-                format!("[default: {}] ", f.default)
-            };
+            let default =
+                if f.default.is_empty() { String::new() } else { format!("[default: {}] ", f.default) };
             let arg = clap::Arg::new(f.name).long(f.name).value_name(f.value);
             let arg = arg.help(format!("{}\n{default}[env: {}]", f.help, variable(f.name)));
             let arg = if f.repeated { arg.num_args(1..) } else { arg };
             f.short.map_or(arg.clone(), |short| arg.short(short))
         });
-        clap::Command::new(s.name)
-            .about(s.about)
-            .args(args)
-            .after_help(s.examples)
+        clap::Command::new(s.name).about(s.about).args(args).after_help(s.examples)
     };
     let mut top = clap::Command::new("pilotlight")
         .about("Runs model servers and other costly services on demand: 0 → 1 → N → 0")

@@ -36,13 +36,7 @@ impl<'a> Fields<'a> {
                 &[]
             }
         };
-        Self {
-            entries,
-            pos: node.pos,
-            path: path.to_owned(),
-            known: RefCell::default(),
-            sink,
-        }
+        Self { entries, pos: node.pos, path: path.to_owned(), known: RefCell::default(), sink }
     }
 
     /// Takes a field. `None` when it is not there or null.
@@ -57,8 +51,7 @@ impl<'a> Fields<'a> {
     pub fn require(&self, name: &'static str, allowed: &str) -> Option<Field<'a>> {
         let field = self.take(name);
         if field.is_none() {
-            self.sink
-                .problem(self.pos, &join(&self.path, name), "missing", allowed);
+            self.sink.problem(self.pos, &join(&self.path, name), "missing", allowed);
         }
         field
     }
@@ -76,15 +69,10 @@ impl<'a> Fields<'a> {
     /// These fields are known and have no effect: one warning names those that are given.
     pub fn ignore_with_warning(&self, names: &[&'static str], why: &str) {
         self.ignore(names);
-        let given: Vec<&Entry> = self
-            .entries
-            .iter()
-            .filter(|e| names.contains(&e.key.as_str()))
-            .collect();
+        let given: Vec<&Entry> = self.entries.iter().filter(|e| names.contains(&e.key.as_str())).collect();
         if let Some(first) = given.first() {
             let list: Vec<&str> = given.iter().map(|e| e.key.as_str()).collect();
-            self.sink
-                .warn(first.pos, &self.path, format!("{why}: {}", list.join(", ")));
+            self.sink.warn(first.pos, &self.path, format!("{why}: {}", list.join(", ")));
         }
     }
 
@@ -93,17 +81,14 @@ impl<'a> Fields<'a> {
         self.ignore(names);
         for e in self.entries.iter().filter(|e| names.contains(&e.key.as_str())) {
             if e.value.value != Value::Null {
-                self.sink
-                    .problem(e.pos, &join(&self.path, &e.key), given, allowed);
+                self.sink.problem(e.pos, &join(&self.path, &e.key), given, allowed);
             }
         }
     }
 
     /// Whether a field is given and not null. Does not take it.
     pub fn has(&self, name: &str) -> bool {
-        self.entries
-            .iter()
-            .any(|e| e.key == name && e.value.value != Value::Null)
+        self.entries.iter().any(|e| e.key == name && e.value.value != Value::Null)
     }
 
     /// Where the map begins.
@@ -122,21 +107,14 @@ impl<'a> Fields<'a> {
         known.sort_unstable();
         known.dedup();
         for e in self.entries.iter().filter(|e| !known.contains(&e.key.as_str())) {
-            self.sink.problem(
-                e.pos,
-                &join(&self.path, &e.key),
-                "unknown field",
-                suggestion(&e.key, &known),
-            );
+            self.sink.problem(e.pos, &join(&self.path, &e.key), "unknown field", suggestion(&e.key, &known));
         }
     }
 }
 
 /// `path.name`, or `path[name]` when the name itself has dots.
 pub fn join(path: &str, name: &str) -> String {
-    let plain = name
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    let plain = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
     let shown = || quoted(name).trim_matches('"').to_owned();
     match (path.is_empty(), plain && name.len() <= GIVEN_MAX) {
         (true, true) => name.to_owned(),

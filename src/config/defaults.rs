@@ -14,10 +14,7 @@ impl Default for Concurrency {
 
 impl Default for Buffer {
     fn default() -> Self {
-        Self {
-            requests: 10_000,
-            bytes: 256 << 20,
-        }
+        Self { requests: 10_000, bytes: 256 << 20 }
     }
 }
 
@@ -35,10 +32,7 @@ impl Default for Timeouts {
 
 impl Default for Slo {
     fn default() -> Self {
-        Self {
-            wait: Duration::from_millis(100),
-            percentile: 99.0,
-        }
+        Self { wait: Duration::from_millis(100), percentile: 99.0 }
     }
 }
 

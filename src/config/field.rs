@@ -39,8 +39,7 @@ impl<'a> Field<'a> {
 
     /// Records that the value is not what is allowed. Always `None`, for use as a result.
     pub fn wrong<T>(&self, allowed: impl Into<String>) -> Option<T> {
-        self.sink
-            .problem(self.node.pos, &self.path, self.node.describe(), allowed);
+        self.sink.problem(self.node.pos, &self.path, self.node.describe(), allowed);
         None
     }
 
@@ -56,11 +55,7 @@ impl<'a> Field<'a> {
 
     /// A value with this field's place.
     pub fn at<T>(&self, value: T) -> At<T> {
-        At {
-            value,
-            pos: self.node.pos,
-            path: self.path.clone(),
-        }
+        At { value, pos: self.node.pos, path: self.path.clone() }
     }
 
     /// The fields of a map.
@@ -83,20 +78,12 @@ impl<'a> Field<'a> {
     /// A text that is not empty.
     pub fn nonempty(&self) -> Option<&'a str> {
         let text = self.text()?;
-        if text.is_empty() {
-            self.wrong("a text that is not empty")
-        } else {
-            Some(text)
-        }
+        if text.is_empty() { self.wrong("a text that is not empty") } else { Some(text) }
     }
 
     /// `true` or `false`.
     pub fn boolean(&self) -> Option<bool> {
-        if let Value::Bool(b) = self.node.value {
-            Some(b)
-        } else {
-            self.wrong("true or false")
-        }
+        if let Value::Bool(b) = self.node.value { Some(b) } else { self.wrong("true or false") }
     }
 
     /// A whole number in a range.
@@ -105,19 +92,12 @@ impl<'a> Field<'a> {
             Value::Int(i, _) => u32::try_from(i).ok().filter(|i| range.contains(i)),
             _ => None,
         };
-        found.or_else(|| {
-            self.wrong(format!(
-                "a whole number from {} to {}",
-                range.start(),
-                range.end()
-            ))
-        })
+        found.or_else(|| self.wrong(format!("a whole number from {} to {}", range.start(), range.end())))
     }
 
     /// A port number, from 1 (or 0, where that means none).
     pub fn port(&self, least: u16) -> Option<u16> {
-        self.whole(u32::from(least)..=u32::from(u16::MAX))
-            .and_then(|p| u16::try_from(p).ok())
+        self.whole(u32::from(least)..=u32::from(u16::MAX)).and_then(|p| u16::try_from(p).ok())
     }
 
     /// A number in a range, whole or not.
@@ -151,11 +131,7 @@ impl<'a> Field<'a> {
     /// A duration in a range, in whole seconds.
     pub fn seconds(&self, range: RangeInclusive<Duration>) -> Option<Duration> {
         let found = self.duration(range)?;
-        if found.subsec_nanos() == 0 {
-            Some(found)
-        } else {
-            self.wrong("whole seconds, such as 30s")
-        }
+        if found.subsec_nanos() == 0 { Some(found) } else { self.wrong("whole seconds, such as 30s") }
     }
 
     /// A size in bytes in a range.
@@ -177,26 +153,15 @@ impl<'a> Field<'a> {
     /// A percentage in a range, such as `200%`, as a factor: 2.0.
     pub fn percent(&self, range: RangeInclusive<u32>) -> Option<f64> {
         let limits = f64::from(*range.start())..=f64::from(*range.end());
-        let found = self
-            .node
-            .as_text()
-            .and_then(quantity::percent)
-            .filter(|p| limits.contains(p));
-        found.map(|p| p / 100.0).or_else(|| {
-            self.wrong(format!(
-                "a percentage from {}% to {}%",
-                range.start(),
-                range.end()
-            ))
-        })
+        let found = self.node.as_text().and_then(quantity::percent).filter(|p| limits.contains(p));
+        found
+            .map(|p| p / 100.0)
+            .or_else(|| self.wrong(format!("a percentage from {}% to {}%", range.start(), range.end())))
     }
 
     /// One of several words.
     pub fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Option<T> {
-        let found = self
-            .node
-            .as_text()
-            .and_then(|t| choices.iter().find(|(name, _)| *name == t));
+        let found = self.node.as_text().and_then(|t| choices.iter().find(|(name, _)| *name == t));
         found.map(|(_, value)| *value).or_else(|| {
             let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
             self.wrong(names.join(", "))
@@ -209,25 +174,15 @@ impl<'a> Field<'a> {
             return self.wrong("a list").unwrap_or_default();
         };
         if items.len() > LIST_MAX {
-            self.problem(
-                format!("a list of {}", items.len()),
-                format!("at most {LIST_MAX} items"),
-            );
+            self.problem(format!("a list of {}", items.len()), format!("at most {LIST_MAX} items"));
         }
-        let item = |(i, node)| Field {
-            node,
-            path: format!("{}[{i}]", self.path),
-            sink: self.sink,
-        };
+        let item = |(i, node)| Field { node, path: format!("{}[{i}]", self.path), sink: self.sink };
         items.iter().take(LIST_MAX).enumerate().map(item).collect()
     }
 
     /// A list of texts.
     pub fn texts(&self) -> Vec<String> {
-        self.list()
-            .iter()
-            .filter_map(|f| f.text().map(str::to_owned))
-            .collect()
+        self.list().iter().filter_map(|f| f.text().map(str::to_owned)).collect()
     }
 
     /// A list of texts with at least one item, of which the first is not empty: something to run.
@@ -237,10 +192,7 @@ impl<'a> Field<'a> {
             return self.wrong("a list with at least the program");
         }
         let texts: Vec<String> = items.iter().filter_map(|f| f.text().map(str::to_owned)).collect();
-        for item in items
-            .iter()
-            .filter(|i| i.node.as_text().is_some_and(|t| t.contains('\0')))
-        {
+        for item in items.iter().filter(|i| i.node.as_text().is_some_and(|t| t.contains('\0'))) {
             item.wrong::<()>("a text without NUL");
         }
         if items.first().is_some_and(|f| f.node.as_text() == Some("")) {
@@ -251,10 +203,7 @@ impl<'a> Field<'a> {
 
     /// A map of texts, in the order given.
     pub fn text_map(&self) -> Vec<(&'a str, Field<'a>)> {
-        self.quantity_map()
-            .into_iter()
-            .filter(|(_, f)| f.text().is_some())
-            .collect()
+        self.quantity_map().into_iter().filter(|(_, f)| f.text().is_some()).collect()
     }
 
     /// A map of anything, such as Kubernetes' quantities, which are texts or numbers.
@@ -262,15 +211,8 @@ impl<'a> Field<'a> {
         let Value::Map(entries) = &self.node.value else {
             return self.wrong("a map").unwrap_or_default();
         };
-        let field = |e: &'a Entry| Field {
-            node: &e.value,
-            path: join(&self.path, &e.key),
-            sink: self.sink,
-        };
-        let present = entries
-            .iter()
-            .take(LIST_MAX)
-            .filter(|e| e.value.value != Value::Null);
+        let field = |e: &'a Entry| Field { node: &e.value, path: join(&self.path, &e.key), sink: self.sink };
+        let present = entries.iter().take(LIST_MAX).filter(|e| e.value.value != Value::Null);
         present.map(|e| (e.key.as_str(), field(e))).collect()
     }
 }

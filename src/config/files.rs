@@ -42,11 +42,7 @@ pub fn find(paths: &[PathBuf]) -> (Vec<Found>, Vec<Problem>) {
     let (mut found, mut problems, mut seen) = (Vec::new(), Vec::new(), HashSet::new());
     for path in paths {
         let in_folder = path.is_dir();
-        let files = if in_folder {
-            in_dir(path)
-        } else {
-            Ok(vec![path.clone()])
-        };
+        let files = if in_folder { in_dir(path) } else { Ok(vec![path.clone()]) };
         match files {
             Ok(files) => {
                 for path in files {
@@ -61,11 +57,7 @@ pub fn find(paths: &[PathBuf]) -> (Vec<Found>, Vec<Problem>) {
     }
     if found.len() > FILES_MAX {
         let given = format!("{} files in all", found.len());
-        problems.push(Problem::of_file(
-            &found[FILES_MAX].path,
-            given,
-            format!("at most {FILES_MAX}"),
-        ));
+        problems.push(Problem::of_file(&found[FILES_MAX].path, given, format!("at most {FILES_MAX}")));
         found.truncate(FILES_MAX);
     }
     (found, problems)
@@ -86,29 +78,19 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     }
     let mut bytes = Vec::new();
     let file = File::open(path).map_err(failed)?;
-    file.take(FILE_BYTES_MAX as u64 + 1)
-        .read_to_end(&mut bytes)
-        .map_err(failed)?;
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }
 
 /// The fingerprint of a file's content.
 pub fn fingerprint(path: &Path, bytes: &[u8]) -> Fingerprint {
-    Fingerprint {
-        path: path.to_path_buf(),
-        sha256: Sha256::digest(bytes).into(),
-    }
+    Fingerprint { path: path.to_path_buf(), sha256: Sha256::digest(bytes).into() }
 }
 
 /// Whether a folder's entry of this name is one that `-f FOLDER` means.
 pub fn is_meant(name: &Path) -> bool {
-    let hidden = name
-        .file_name()
-        .is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
-    !hidden
-        && name
-            .extension()
-            .is_some_and(|e| ENDINGS.iter().any(|known| e == *known))
+    let hidden = name.file_name().is_none_or(|n| n.as_encoded_bytes().starts_with(b"."));
+    !hidden && name.extension().is_some_and(|e| ENDINGS.iter().any(|known| e == *known))
 }
 
 fn in_dir(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -139,39 +121,19 @@ mod tests {
     #[test]
     fn folders_in_order_without_hidden_ones_and_each_file_once() {
         let dir = tempfile::tempdir().unwrap();
-        for name in [
-            "b.yaml",
-            "a.yml",
-            "c.json",
-            ".hidden.yaml",
-            "notes.txt",
-            "d.yaml~",
-        ] {
+        for name in ["b.yaml", "a.yml", "c.json", ".hidden.yaml", "notes.txt", "d.yaml~"] {
             std::fs::write(dir.path().join(name), "").unwrap();
         }
         std::fs::create_dir(dir.path().join("sub.yaml")).unwrap();
         let (found, problems) = find(&[dir.path().to_path_buf(), dir.path().join("b.yaml")]);
-        let names: Vec<_> = found
-            .iter()
-            .filter_map(|f| f.path.file_name()?.to_str())
-            .collect();
+        let names: Vec<_> = found.iter().filter_map(|f| f.path.file_name()?.to_str()).collect();
         assert_eq!(names, ["a.yml", "b.yaml", "c.json"]);
         assert!(problems.is_empty());
     }
 
     #[test]
     fn no_end_no_reading() {
-        assert!(
-            read(Path::new("/dev/zero"))
-                .unwrap_err()
-                .to_string()
-                .contains("not a regular file")
-        );
-        assert!(
-            read(Path::new("/nowhere/x"))
-                .unwrap_err()
-                .to_string()
-                .contains("no such file")
-        );
+        assert!(read(Path::new("/dev/zero")).unwrap_err().to_string().contains("not a regular file"));
+        assert!(read(Path::new("/nowhere/x")).unwrap_err().to_string().contains("no such file"));
     }
 }

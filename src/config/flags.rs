@@ -139,9 +139,7 @@ pub fn parse(
         }
         "validate" => {
             let files = files(&values);
-            values
-                .finish(files.map(|files| ValidateConfig { files }))
-                .map(Command::Validate)
+            values.finish(files.map(|files| ValidateConfig { files })).map(Command::Validate)
         }
         _ => {
             let config = queue_proxy(&values);
@@ -153,11 +151,8 @@ pub fn parse(
 /// Every value is looked at before the first missing one ends it: all mistakes in one run.
 fn serve(v: &Values<'_>) -> Option<ServeConfig> {
     let (files, listen, admin) = (files(v), addr(v, "listen", 0), addr(v, "admin", 0));
-    let ports = v.parse(
-        "service-ports",
-        "FIRST-LAST such as 20000-20999, from 1 to 65535, or off",
-        port_range,
-    );
+    let ports =
+        v.parse("service-ports", "FIRST-LAST such as 20000-20999, from 1 to 65535, or off", port_range);
     let (state_dir, log) = (state_dir(v), log(v));
     distinct(v, listen, admin);
     Some(ServeConfig {
@@ -178,40 +173,26 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
     };
     let (limit, queue) = (whole("concurrency", LIMIT), whole("queue", QUEUE));
     let timeout = |name| {
-        let allowed = format!(
-            "{DURATION_FORM}, at most {}; 0s = none",
-            quantity::show_duration(DURATION_MAX)
-        );
-        v.parse(name, &allowed, |t| {
-            quantity::duration(t).filter(|d| *d <= DURATION_MAX)
-        })
+        let allowed =
+            format!("{DURATION_FORM}, at most {}; 0s = none", quantity::show_duration(DURATION_MAX));
+        v.parse(name, &allowed, |t| quantity::duration(t).filter(|d| *d <= DURATION_MAX))
     };
     let (start, idle) = (timeout("response-start-timeout"), timeout("idle-timeout"));
     let (request, drain) = (timeout("request-timeout"), timeout("drain-timeout"));
     let protocol = choice(
         v,
         "protocol",
-        &[
-            ("http1", Protocol::Http1),
-            ("h2c", Protocol::H2c),
-            ("auto", Protocol::Auto),
-        ],
+        &[("http1", Protocol::Http1), ("h2c", Protocol::H2c), ("auto", Protocol::Auto)],
     );
-    let readiness = v.parse(
-        "readiness",
-        "tcp, http:/PATH, grpc, grpc:SERVICE, exec:PROGRAM ARGUMENT…",
-        probe,
-    );
+    let readiness =
+        v.parse("readiness", "tcp, http:/PATH, grpc, grpc:SERVICE, exec:PROGRAM ARGUMENT…", probe);
     let log = log(v);
     distinct(v, listen, admin);
     Some(QueueProxyConfig {
         listen: listen?,
         app: app?,
         admin: admin?,
-        concurrency: Concurrency {
-            limit: limit?,
-            queue: queue?,
-        },
+        concurrency: Concurrency { limit: limit?, queue: queue? },
         response_start_timeout: start?,
         idle_timeout: idle?,
         request_timeout: request?,
@@ -225,11 +206,7 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
 fn files(v: &Values<'_>) -> Option<Vec<PathBuf>> {
     let given = v.all("file");
     if given.is_empty() {
-        v.mistake(
-            "--file",
-            "missing",
-            "-f FILE_OR_DIR, at least once (or PILOTLIGHT_FILE)",
-        );
+        v.mistake("--file", "missing", "-f FILE_OR_DIR, at least once (or PILOTLIGHT_FILE)");
         return None;
     }
     for empty in given.iter().filter(|g| g.text.is_empty()) {
@@ -241,9 +218,7 @@ fn files(v: &Values<'_>) -> Option<Vec<PathBuf>> {
 fn addr(v: &Values<'_>, name: &'static str, least_port: u16) -> Option<SocketAddr> {
     let read = |text: &str| {
         let local = |port: &str| Some(SocketAddr::from((Ipv4Addr::LOCALHOST, port.parse().ok()?)));
-        let found = text
-            .strip_prefix("localhost:")
-            .map_or_else(|| text.parse().ok(), local);
+        let found = text.strip_prefix("localhost:").map_or_else(|| text.parse().ok(), local);
         found.filter(|a: &SocketAddr| a.port() >= least_port)
     };
     v.parse(name, ADDR_FORM, read)
@@ -266,10 +241,7 @@ fn port_range(text: &str) -> Option<Option<PortRange>> {
     }
     let (first, last) = text.split_once('-')?;
     let port = |t| digits(t).and_then(|p| u16::try_from(p).ok());
-    let range = PortRange {
-        first: port(first)?,
-        last: port(last)?,
-    };
+    let range = PortRange { first: port(first)?, last: port(last)? };
     (range.first > 0 && range.first <= range.last).then_some(Some(range))
 }
 
@@ -282,27 +254,16 @@ fn state_dir(v: &Values<'_>) -> Option<PathBuf> {
         return absolute;
     }
     // The XDG specification says that a relative path is to be ignored.
-    let base = v
-        .env("XDG_STATE_HOME")
-        .map(PathBuf::from)
-        .filter(|p| p.is_absolute());
+    let base = v.env("XDG_STATE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
     let base = base.or_else(|| v.env("HOME").map(|home| PathBuf::from(home).join(".local/state")));
     if base.is_none() {
-        v.mistake(
-            "--state-dir",
-            "missing, and neither XDG_STATE_HOME nor HOME is set",
-            "a folder",
-        );
+        v.mistake("--state-dir", "missing, and neither XDG_STATE_HOME nor HOME is set", "a folder");
     }
     base.map(|b| b.join("pilotlight"))
 }
 
 fn log(v: &Values<'_>) -> Option<LogConfig> {
-    let format = choice(
-        v,
-        "log-format",
-        &[("text", LogFormat::Text), ("json", LogFormat::Json)],
-    );
+    let format = choice(v, "log-format", &[("text", LogFormat::Text), ("json", LogFormat::Json)]);
     let levels = [
         ("error", LogLevel::Error),
         ("warn", LogLevel::Warn),
@@ -311,32 +272,22 @@ fn log(v: &Values<'_>) -> Option<LogConfig> {
         ("trace", LogLevel::Trace),
     ];
     let level = choice(v, "log-level", &levels);
-    Some(LogConfig {
-        format: format?,
-        level: level?,
-    })
+    Some(LogConfig { format: format?, level: level? })
 }
 
 fn choice<T: Copy>(v: &Values<'_>, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
     let names: Vec<&str> = choices.iter().map(|(n, _)| *n).collect();
-    v.parse(name, &names.join(", "), |t| {
-        choices.iter().find(|(n, _)| *n == t).map(|(_, value)| *value)
-    })
+    v.parse(name, &names.join(", "), |t| choices.iter().find(|(n, _)| *n == t).map(|(_, value)| *value))
 }
 
 fn probe(text: &str) -> Option<Probe> {
     let (kind, rest) = text.split_once(':').unwrap_or((text, ""));
     match kind {
         "tcp" if rest.is_empty() => Some(Probe::TcpSocket { port: None }),
-        "http" if rest.starts_with('/') && !rest.contains(char::is_whitespace) => Some(Probe::HttpGet {
-            path: rest.to_owned(),
-            port: None,
-            headers: Vec::new(),
-        }),
-        "grpc" => Some(Probe::Grpc {
-            port: None,
-            service: rest.to_owned(),
-        }),
+        "http" if rest.starts_with('/') && !rest.contains(char::is_whitespace) => {
+            Some(Probe::HttpGet { path: rest.to_owned(), port: None, headers: Vec::new() })
+        }
+        "grpc" => Some(Probe::Grpc { port: None, service: rest.to_owned() }),
         "exec" => {
             let command: Vec<String> = rest.split_whitespace().map(str::to_owned).collect();
             (!command.is_empty()).then_some(Probe::Exec { command })
@@ -347,8 +298,5 @@ fn probe(text: &str) -> Option<Probe> {
 
 /// Only digits: `parse` alone would take `+5`.
 fn digits(text: &str) -> Option<u32> {
-    text.bytes()
-        .all(|b| b.is_ascii_digit())
-        .then(|| text.parse().ok())
-        .flatten()
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }

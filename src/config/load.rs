@@ -38,18 +38,10 @@ enum Kind {
 }
 
 const KINDS: [(&str, &str, Kind); 4] = [
-    (
-        scaled_service::KIND,
-        scaled_service::API_VERSION,
-        Kind::ScaledService,
-    ),
+    (scaled_service::KIND, scaled_service::API_VERSION, Kind::ScaledService),
     (isvc::KIND, isvc::API_VERSION, Kind::InferenceService),
     (runtime::KIND, runtime::API_VERSION, Kind::ServingRuntime),
-    (
-        runtime::CLUSTER_KIND,
-        runtime::API_VERSION,
-        Kind::ClusterServingRuntime,
-    ),
+    (runtime::CLUSTER_KIND, runtime::API_VERSION, Kind::ClusterServingRuntime),
 ];
 
 /// Reads these files and folders. Runtimes may be in other files than the services that use them.
@@ -89,10 +81,7 @@ pub fn load(paths: &[PathBuf]) -> Result<Loaded, Problems> {
 
 /// What one machine cannot run: services that only name a Kubernetes object.
 pub fn check_one_machine(loaded: &Loaded) -> Vec<Problem> {
-    let only_target = loaded
-        .services
-        .iter()
-        .filter(|s| matches!(s.workload, Workload::Target(_)));
+    let only_target = loaded.services.iter().filter(|s| matches!(s.workload, Workload::Target(_)));
     only_target
         .map(|s| Problem {
             file: s.source.file.clone(),
@@ -108,11 +97,7 @@ pub fn check_one_machine(loaded: &Loaded) -> Vec<Problem> {
 fn services(sources: &[(Found, Sink, Vec<Node>)]) -> Vec<ServiceSpec> {
     let mut objects = Vec::new();
     for (file, sink, documents) in sources {
-        objects.extend(
-            documents
-                .iter()
-                .filter_map(|d| Some((kind(d, file, sink)?, d, sink))),
-        );
+        objects.extend(documents.iter().filter_map(|d| Some((kind(d, file, sink)?, d, sink))));
     }
     let mut runtimes: Vec<runtime::Runtime<'_>> = Vec::new();
     for (kind, document, sink) in &objects {
@@ -121,11 +106,8 @@ fn services(sources: &[(Found, Sink, Vec<Node>)]) -> Vec<ServiceSpec> {
             && let Some(new) = runtime::read(document, cluster, sink)
         {
             if let Some(old) = runtimes.iter().find(|r| r.is_named_as(&new)) {
-                let given = format!(
-                    "{new} is declared at {}:{} too",
-                    old.source.file.display(),
-                    old.source.line
-                );
+                let given =
+                    format!("{new} is declared at {}:{} too", old.source.file.display(), old.source.line);
                 sink.problem(new.pos, "metadata.name", given, "each name once");
             }
             runtimes.push(new);
@@ -151,12 +133,7 @@ fn services(sources: &[(Found, Sink, Vec<Node>)]) -> Vec<ServiceSpec> {
 /// The kind of an object, when its apiVersion fits.
 fn kind(document: &Node, file: &Found, sink: &Sink) -> Option<Kind> {
     if !matches!(document.value, Value::Map(_)) {
-        sink.problem(
-            document.pos,
-            "",
-            document.describe(),
-            "an object with apiVersion and kind",
-        );
+        sink.problem(document.pos, "", document.describe(), "an object with apiVersion and kind");
         return None;
     }
     let json = file.path.extension().is_some_and(|e| e == "json");
@@ -171,36 +148,23 @@ fn kind(document: &Node, file: &Found, sink: &Sink) -> Option<Kind> {
             sink.problem(document.pos, name, "missing", allowed);
             None
         }
-        Some(node) => Some((
-            Field::new(node, name.to_owned(), sink),
-            Field::new(node, name.to_owned(), sink).text()?,
-        )),
+        Some(node) => {
+            Some((Field::new(node, name.to_owned(), sink), Field::new(node, name.to_owned(), sink).text()?))
+        }
     };
     let kind = text("kind", names.join(", "));
-    let known = kind
-        .as_ref()
-        .and_then(|(_, k)| KINDS.iter().find(|(name, ..)| name == k));
+    let known = kind.as_ref().and_then(|(_, k)| KINDS.iter().find(|(name, ..)| name == k));
     if let (Some((field, given)), None) = (&kind, known) {
-        field.problem(
-            format!("the unknown kind {}", quoted(given)),
-            suggestion(given, &names),
-        );
+        field.problem(format!("the unknown kind {}", quoted(given)), suggestion(given, &names));
     }
     let versions = match known {
         Some((_, version, _)) => vec![*version],
-        None => vec![
-            scaled_service::API_VERSION,
-            isvc::API_VERSION,
-            runtime::API_VERSION,
-        ],
+        None => vec![scaled_service::API_VERSION, isvc::API_VERSION, runtime::API_VERSION],
     };
     let (field, version) = text("apiVersion", versions.join(", "))?;
     if !versions.contains(&version) {
         let of = known.map(|(name, ..)| format!(" for {name}")).unwrap_or_default();
-        field.problem(
-            format!("the unknown apiVersion {}{of}", quoted(version)),
-            versions.join(", "),
-        );
+        field.problem(format!("the unknown apiVersion {}{of}", quoted(version)), versions.join(", "));
         return None;
     }
     known.map(|(.., kind)| *kind)
@@ -214,12 +178,7 @@ fn check_names(declared: &[(Declared, &Sink)]) {
         let place = |d: &Declared| format!("{}:{}", d.spec.source.file.display(), d.name_pos.line);
         if let Some(old) = names.insert(&new.spec.key, new) {
             let given = format!("the service {} is declared at {} too", new.spec.key, place(old));
-            sink.problem(
-                new.name_pos,
-                "metadata.name",
-                given,
-                "each name once in a namespace",
-            );
+            sink.problem(new.name_pos, "metadata.name", given, "each name once in a namespace");
             continue;
         }
         let mut clashed = Vec::new();
@@ -235,11 +194,7 @@ fn check_names(declared: &[(Declared, &Sink)]) {
             }
             clashed.push(&old.spec.key);
             let (pos, field) = claim.map_or((new.name_pos, "metadata.name"), |c| (c.pos, c.path.as_str()));
-            let given = format!(
-                "the host {host} belongs to {}, declared at {}",
-                old.spec.key,
-                place(old)
-            );
+            let given = format!("the host {host} belongs to {}, declared at {}", old.spec.key, place(old));
             sink.problem(pos, field, given, "a host that no other service has");
         }
     }

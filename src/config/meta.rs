@@ -46,13 +46,7 @@ impl Meta {
         let name = fields.require("name", LABEL_FORM);
         let pos = name.as_ref().map_or(fields.pos(), |n| n.node.pos);
         let label = |f: &super::decode::Field<'_>| {
-            f.text().and_then(|t| {
-                if is_label(t) {
-                    Some(t.to_owned())
-                } else {
-                    f.wrong(LABEL_FORM)
-                }
-            })
+            f.text().and_then(|t| if is_label(t) { Some(t.to_owned()) } else { f.wrong(LABEL_FORM) })
         };
         let name = name.as_ref().and_then(label);
         let namespace = match fields.take("namespace") {
@@ -60,27 +54,17 @@ impl Meta {
             Some(f) => label(&f),
         };
         let labels = fields.take("labels").map(|f| f.text_map()).unwrap_or_default();
-        let labels = labels
-            .into_iter()
-            .filter_map(|(k, f)| Some((k.to_owned(), f.text()?.to_owned())))
-            .collect();
+        let labels =
+            labels.into_iter().filter_map(|(k, f)| Some((k.to_owned(), f.text()?.to_owned()))).collect();
         let annotations = annotations(&fields, "annotations");
         fields.refuse(&["generateName"], "no names are made up here", "metadata.name");
         fields.finish();
-        Some(Self {
-            key: ServiceKey::new(&namespace?, &name?),
-            labels,
-            annotations,
-            pos,
-        })
+        Some(Self { key: ServiceKey::new(&namespace?, &name?), labels, annotations, pos })
     }
 
     /// Where the object stands.
     pub fn source(&self, sink: &Sink, object: &Node) -> Source {
-        Source {
-            file: sink.file().to_path_buf(),
-            line: object.pos.line,
-        }
+        Source { file: sink.file().to_path_buf(), line: object.pos.line }
     }
 
     /// An annotation's text.
@@ -92,7 +76,5 @@ impl Meta {
 /// A map of annotations with their places.
 pub fn annotations(fields: &Fields<'_>, name: &'static str) -> Vec<(String, At<String>)> {
     let map = fields.take(name).map(|f| f.text_map()).unwrap_or_default();
-    map.into_iter()
-        .filter_map(|(k, f)| Some((k.to_owned(), f.at(f.text()?.to_owned()))))
-        .collect()
+    map.into_iter().filter_map(|(k, f)| Some((k.to_owned(), f.at(f.text()?.to_owned())))).collect()
 }

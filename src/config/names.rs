@@ -23,8 +23,7 @@ pub fn is_label(text: &str) -> bool {
     b.len() <= LABEL_MAX
         && edge(b.first())
         && edge(b.last())
-        && b.iter()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == b'-')
+        && b.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == b'-')
 }
 
 /// A host in lower case; `None` when it is not one.
@@ -35,9 +34,7 @@ pub fn host(text: &str) -> Option<String> {
 
 /// The reserved domain that a (lower-case) host belongs to.
 pub fn reserved(host: &str) -> Option<&'static str> {
-    RESERVED
-        .into_iter()
-        .find(|r| host == *r || host.strip_suffix(r).is_some_and(|head| head.ends_with('.')))
+    RESERVED.into_iter().find(|r| host == *r || host.strip_suffix(r).is_some_and(|head| head.ends_with('.')))
 }
 
 /// Whether a text can name an environment variable.
@@ -70,9 +67,7 @@ fn is_version_clause(clause: &str) -> bool {
     };
     let parts: Vec<&str> = number.split('.').collect();
     parts.len() <= 3
-        && parts
-            .iter()
-            .all(|p| (1..=4).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit()))
+        && parts.iter().all(|p| (1..=4).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit()))
 }
 
 #[cfg(test)]
@@ -92,27 +87,10 @@ mod tests {
     #[test]
     fn hosts() {
         assert_eq!(host("Iris.Example.COM").as_deref(), Some("iris.example.com"));
-        for bad in [
-            "",
-            ".",
-            "a..b",
-            "*.a",
-            "a:80",
-            "http://a",
-            "a/b",
-            "a.b.",
-            "a b",
-            &"a.".repeat(200),
-        ] {
+        for bad in ["", ".", "a..b", "*.a", "a:80", "http://a", "a/b", "a.b.", "a b", &"a.".repeat(200)] {
             assert_eq!(host(bad), None, "{bad}");
         }
-        for taken in [
-            "localhost",
-            "a.localhost",
-            "a.b.svc",
-            "svc",
-            "a.b.svc.cluster.local",
-        ] {
+        for taken in ["localhost", "a.localhost", "a.b.svc", "svc", "a.b.svc.cluster.local"] {
             assert!(reserved(taken).is_some(), "{taken}");
         }
         for free in ["notlocalhost", "localhost.com", "cluster.local", "a.mysvc"] {
@@ -126,9 +104,7 @@ mod tests {
         for good in ["3", "3.11", "==3.11.*", "~=3.10", "!=3.9.1"] {
             assert!(python_version(good).is_some(), "{good}");
         }
-        for bad in [
-            "", ",", "three", ">=", "=3.9", "3.9.*", ">=3.9;", "3.9.1.1", ">=3.9,",
-        ] {
+        for bad in ["", ",", "three", ">=", "=3.9", "3.9.*", ">=3.9;", "3.9.1.1", ">=3.9,"] {
             assert_eq!(python_version(bad), None, "{bad}");
         }
     }

@@ -61,28 +61,17 @@ impl Node {
         let Value::Map(entries) = &self.value else {
             return None;
         };
-        entries
-            .iter()
-            .find(|e| e.key == key)
-            .map(|e| &e.value)
-            .filter(|n| n.value != Value::Null)
+        entries.iter().find(|e| e.key == key).map(|e| &e.value).filter(|n| n.value != Value::Null)
     }
 
     /// The text, when this is one.
     pub fn as_text(&self) -> Option<&str> {
-        if let Value::Text(t) = &self.value {
-            Some(t)
-        } else {
-            None
-        }
+        if let Value::Text(t) = &self.value { Some(t) } else { None }
     }
 
     /// The node that a plain text stands for: annotations hold numbers as texts.
     pub fn plain(text: &str, pos: Pos) -> Node {
-        Node {
-            pos,
-            value: Value::plain(text),
-        }
+        Node { pos, value: Value::plain(text) }
     }
 
     /// Nodes, bytes of text and depth of a tree. Recursion is bounded by `yaml::DEPTH_MAX`.
@@ -95,9 +84,7 @@ impl Node {
             Value::List(items) => items.iter().fold((0, 0, 0), add),
             Value::Map(entries) => {
                 let keys = entries.iter().map(|e| e.key.len()).sum();
-                entries
-                    .iter()
-                    .fold((entries.len(), keys, 0), |acc, e| add(acc, &e.value))
+                entries.iter().fold((entries.len(), keys, 0), |acc, e| add(acc, &e.value))
             }
             Value::Text(t) | Value::Int(_, t) | Value::Float(_, t) => return (1, t.len(), 0),
             Value::Null | Value::Bool(_) => return (1, 0, 0),
@@ -120,11 +107,7 @@ impl Value {
         }
         let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
         if matches!(unsigned, ".inf" | ".Inf" | ".INF") {
-            let inf = if text.starts_with('-') {
-                f64::NEG_INFINITY
-            } else {
-                f64::INFINITY
-            };
+            let inf = if text.starts_with('-') { f64::NEG_INFINITY } else { f64::INFINITY };
             return Value::Float(inf, text.to_owned());
         }
         for (prefix, radix) in [("0o", 8), ("0x", 16)] {
@@ -132,10 +115,7 @@ impl Value {
                 && !digits.is_empty()
                 && digits.chars().all(|c| c.is_digit(radix))
             {
-                return Value::Int(
-                    i64::from_str_radix(digits, radix).unwrap_or(i64::MAX),
-                    text.to_owned(),
-                );
+                return Value::Int(i64::from_str_radix(digits, radix).unwrap_or(i64::MAX), text.to_owned());
             }
         }
         if !unsigned.is_empty() && unsigned.bytes().all(|b| b.is_ascii_digit()) {
@@ -144,9 +124,7 @@ impl Value {
         }
         // Rust's grammar is wider (`inf`, `nan`, `1_0` is not): the first characters tell numbers from words.
         let number = unsigned.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-            && unsigned
-                .bytes()
-                .all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
+            && unsigned.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'E' | b'+' | b'-'));
         match text.parse::<f64>() {
             Ok(f) if number => Value::Float(f, text.to_owned()),
             _ => Value::Text(text.to_owned()),

@@ -23,42 +23,28 @@ pub fn read(field: &Field<'_>, own: u16, named: &dyn Fn(&str) -> Option<u16>) ->
     let port = |f: &Fields<'_>| probe_port(f, own, named);
     let http = f.fields("httpGet").map(|f| http_get(f, &port));
     let tcp = f.fields("tcpSocket").map(|f| {
-        f.refuse(
-            &["host"],
-            "another host",
-            "no host: a replica is probed on its own address",
-        );
+        f.refuse(&["host"], "another host", "no host: a replica is probed on its own address");
         let port = port(&f);
         f.finish();
         Probe::TcpSocket { port }
     });
     let grpc = f.fields("grpc").map(|f| {
-        let service = f
-            .take("service")
-            .and_then(|s| s.text().map(str::to_owned))
-            .unwrap_or_default();
+        let service = f.take("service").and_then(|s| s.text().map(str::to_owned)).unwrap_or_default();
         let port = port(&f);
         f.finish();
         Probe::Grpc { port, service }
     });
     let exec = f.fields("exec").map(|f| {
-        let command = f
-            .require("command", "a list: program and arguments")
-            .and_then(|c| c.command());
+        let command = f.require("command", "a list: program and arguments").and_then(|c| c.command());
         f.finish();
-        Probe::Exec {
-            command: command.unwrap_or_default(),
-        }
+        Probe::Exec { command: command.unwrap_or_default() }
     });
     f.ignore(&TIMING);
     f.finish();
     let mut given = [http, tcp, grpc, exec].into_iter().flatten();
     let probe = given.next();
     if given.next().is_some() {
-        field.problem(
-            "more than one kind of probe",
-            "one of httpGet, tcpSocket, grpc, exec",
-        );
+        field.problem("more than one kind of probe", "one of httpGet, tcpSocket, grpc, exec");
     }
     probe
 }
@@ -83,11 +69,7 @@ fn http_get(f: Fields<'_>, port: &dyn Fn(&Fields<'_>) -> Option<u16>) -> Probe {
     };
     let port = port(&f);
     let headers = f.take("httpHeaders").map(|v| headers(&v)).unwrap_or_default();
-    f.refuse(
-        &["host"],
-        "another host",
-        "no host: use httpHeaders to send a Host header",
-    );
+    f.refuse(&["host"], "another host", "no host: use httpHeaders to send a Host header");
     if let Some(scheme) = f.take("scheme") {
         scheme.choice(&[("HTTP", ())]);
     }
@@ -101,20 +83,12 @@ fn headers(v: &Field<'_>) -> Vec<(String, String)> {
         let f = item.fields();
         let name = f.require("name", "a header's name").and_then(|n| {
             let text = n.text()?;
-            if is_header(text) {
-                Some(text.to_owned())
-            } else {
-                n.wrong("a header's name")
-            }
+            if is_header(text) { Some(text.to_owned()) } else { n.wrong("a header's name") }
         });
         let value = f.take("value").and_then(|n| {
             let text = n.text()?;
             let good = http::header::HeaderValue::from_str(text).is_ok();
-            if good {
-                Some(text.to_owned())
-            } else {
-                n.wrong("a header's value, without control characters")
-            }
+            if good { Some(text.to_owned()) } else { n.wrong("a header's value, without control characters") }
         });
         f.finish();
         out.extend(name.map(|n| (n, value.unwrap_or_default())));

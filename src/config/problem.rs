@@ -182,10 +182,7 @@ mod tests {
         sink.problem(Pos { line: 3, column: 5 }, "spec.x", quoted("a\nb"), "c");
         let (p, _) = sink.into_parts();
         assert_eq!(p[0].to_string(), "a.yaml:3:5: spec.x: \"a\\nb\"; allowed: c");
-        assert_eq!(
-            Problem::of_file(Path::new("b"), "not found", "").to_string(),
-            "b: not found"
-        );
+        assert_eq!(Problem::of_file(Path::new("b"), "not found", "").to_string(), "b: not found");
     }
 
     #[test]

@@ -51,10 +51,8 @@ pub fn duration(text: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let (mantissa, scale, after) = decimal(rest)?;
         // `m` is the beginning of `ms`: the longest unit that fits is meant.
-        let (unit, factor) = DURATION_UNITS
-            .iter()
-            .filter(|(u, _)| after.starts_with(u))
-            .max_by_key(|(u, _)| u.len())?;
+        let (unit, factor) =
+            DURATION_UNITS.iter().filter(|(u, _)| after.starts_with(u)).max_by_key(|(u, _)| u.len())?;
         nanos = nanos.checked_add(mantissa.checked_mul(*factor)? / scale)?;
         rest = &after[unit.len()..];
     }
@@ -70,10 +68,7 @@ pub fn show_duration(d: Duration) -> String {
     }
     let mut out = String::new();
     for unit in ["h", "m", "s", "ms", "us", "ns"] {
-        let factor = DURATION_UNITS
-            .iter()
-            .find(|(u, _)| *u == unit)
-            .map_or(1, |(_, f)| *f);
+        let factor = DURATION_UNITS.iter().find(|(u, _)| *u == unit).map_or(1, |(_, f)| *f);
         if nanos >= factor {
             out.push_str(&(nanos / factor).to_string());
             out.push_str(unit);
@@ -160,19 +155,7 @@ mod tests {
         ] {
             assert_eq!(duration(text), Some(Duration::from_millis(millis)), "{text}");
         }
-        for bad in [
-            "",
-            "5",
-            "-1s",
-            "s",
-            "1 s",
-            "1d",
-            "1s5",
-            "..s",
-            "1e3s",
-            "999999999999999999999h",
-            "1S",
-        ] {
+        for bad in ["", "5", "-1s", "s", "1 s", "1d", "1s5", "..s", "1e3s", "999999999999999999999h", "1S"] {
             assert_eq!(duration(bad), None, "{bad}");
         }
     }

@@ -78,9 +78,7 @@ pub fn read(object: &Node, sink: &Sink) -> Option<Declared> {
         s.finish();
         knobs
     });
-    let knobs = knobs
-        .unwrap_or_default()
-        .over(annotations::read(&meta.annotations, sink));
+    let knobs = knobs.unwrap_or_default().over(annotations::read(&meta.annotations, sink));
     let protocol = f.take("protocol").and_then(|v| protocol(&v)).unwrap_or_default();
     let readiness = f.take("readiness").and_then(|v| probe::read(&v, port, &|_| None));
     let mut hosts = own_hosts(&meta.key.namespace, &[&*meta.key.name]);
@@ -108,48 +106,30 @@ pub fn read(object: &Node, sink: &Sink) -> Option<Declared> {
         key: meta.key,
     };
     f.finish();
-    Some(Declared {
-        spec,
-        name_pos: meta.pos,
-        claimed,
-    })
+    Some(Declared { spec, name_pos: meta.pos, claimed })
 }
 
 /// The hosts that every service has: on one machine's loopback name first, then the cluster's, for each entry name.
 pub fn own_hosts(namespace: &str, names: &[&str]) -> Vec<String> {
-    let of = |domain: &'static str| {
-        names
-            .iter()
-            .map(move |name| format!("{name}.{namespace}.{domain}"))
-    };
+    let of = |domain: &'static str| names.iter().map(move |name| format!("{name}.{namespace}.{domain}"));
     of("localhost").chain(of("svc.cluster.local")).collect()
 }
 
 /// `Http1`, `H2c` or `Auto`.
 pub fn protocol(v: &Field<'_>) -> Option<Protocol> {
-    v.choice(&[
-        ("http1", Protocol::Http1),
-        ("h2c", Protocol::H2c),
-        ("auto", Protocol::Auto),
-    ])
+    v.choice(&[("http1", Protocol::Http1), ("h2c", Protocol::H2c), ("auto", Protocol::Auto)])
 }
 
 /// `path` made absolute, relative to `folder`.
 pub fn absolute(folder: &Path, path: &str) -> PathBuf {
-    let joined = if path.is_empty() {
-        folder.to_path_buf()
-    } else {
-        folder.join(path)
-    };
+    let joined = if path.is_empty() { folder.to_path_buf() } else { folder.join(path) };
     // Only fails for an empty path or without a working directory; then the path itself says more than an error.
     std::path::absolute(&joined).unwrap_or(joined)
 }
 
 fn process(v: &Field<'_>, sink: &Sink) -> Option<ProcessSpec> {
     let f = v.fields();
-    let command = f
-        .require("command", "a list: program and arguments")
-        .and_then(|c| c.command());
+    let command = f.require("command", "a list: program and arguments").and_then(|c| c.command());
     let env = f.take("env").map(|e| env(&e)).unwrap_or_default();
     let working_dir = match f.take("workingDir") {
         None => Some(absolute(sink.folder(), "")),
@@ -181,10 +161,7 @@ fn env(v: &Field<'_>) -> Vec<(String, String)> {
     let good = |(name, value): (&str, Field<'_>)| {
         let text = value.text()?;
         if !names::is_variable(name) {
-            value.problem(
-                format!("the variable name {name:?}"),
-                "a name without =, blanks and NUL",
-            );
+            value.problem(format!("the variable name {name:?}"), "a name without =, blanks and NUL");
         }
         if text.contains('\0') {
             return value.wrong("a text without NUL");
@@ -196,82 +173,45 @@ fn env(v: &Field<'_>) -> Vec<(String, String)> {
 
 fn python(v: &Field<'_>) -> Option<PythonSpec> {
     let f = v.fields();
-    let requirements = f.require(
-        "requirements",
-        "a list of pip requirements, such as [mlserver==1.7.1]",
-    );
-    let requirements: Vec<String> = requirements
-        .map(|r| r.list())
-        .unwrap_or_default()
-        .iter()
-        .filter_map(requirement)
-        .collect();
+    let requirements = f.require("requirements", "a list of pip requirements, such as [mlserver==1.7.1]");
+    let requirements: Vec<String> =
+        requirements.map(|r| r.list()).unwrap_or_default().iter().filter_map(requirement).collect();
     let version = match f.take("version") {
         None => Some(String::new()),
-        Some(v) => v
-            .text()
-            .and_then(|t| names::python_version(t).or_else(|| v.wrong(PYTHON_VERSION_FORM))),
+        Some(v) => v.text().and_then(|t| names::python_version(t).or_else(|| v.wrong(PYTHON_VERSION_FORM))),
     };
     f.finish();
-    Some(PythonSpec {
-        requirements,
-        version: version?,
-    })
+    Some(PythonSpec { requirements, version: version? })
 }
 
 fn requirement(v: &Field<'_>) -> Option<String> {
     let text = v.nonempty()?.trim();
     let good = !text.is_empty() && !text.chars().any(char::is_control);
-    if good {
-        Some(text.to_owned())
-    } else {
-        v.wrong("a pip requirement on one line")
-    }
+    if good { Some(text.to_owned()) } else { v.wrong("a pip requirement on one line") }
 }
 
 fn resources(f: Fields<'_>) -> Resources {
     let size = |name| f.take(name).and_then(|v| v.size(0..=SIZE_MAX)).unwrap_or(0);
-    let resources = Resources {
-        memory: size("memory"),
-        device_memory: size("deviceMemory"),
-    };
+    let resources = Resources { memory: size("memory"), device_memory: size("deviceMemory") };
     f.finish();
     resources
 }
 
 fn target(v: &Field<'_>) -> Option<TargetRef> {
     let f = v.fields();
-    let text = |name, allowed| {
-        f.require(name, allowed)
-            .and_then(|v| v.nonempty().map(str::to_owned))
-    };
-    let (api_version, kind) = (
-        text("apiVersion", "such as apps/v1"),
-        text("kind", "such as Deployment"),
-    );
+    let text = |name, allowed| f.require(name, allowed).and_then(|v| v.nonempty().map(str::to_owned));
+    let (api_version, kind) = (text("apiVersion", "such as apps/v1"), text("kind", "such as Deployment"));
     let name = f.require("name", LABEL_FORM).and_then(|v| {
         let text = v.text()?;
-        if names::is_label(text) {
-            Some(text.to_owned())
-        } else {
-            v.wrong(LABEL_FORM)
-        }
+        if names::is_label(text) { Some(text.to_owned()) } else { v.wrong(LABEL_FORM) }
     });
     f.finish();
-    Some(TargetRef {
-        api_version: api_version?,
-        kind: kind?,
-        name: name?,
-    })
+    Some(TargetRef { api_version: api_version?, kind: kind?, name: name? })
 }
 
 fn grpc_port(v: &Field<'_>, port: u16) -> Option<u16> {
     let grpc = v.port(0)?;
-    if grpc == port {
-        v.wrong("another port than `port`; 0 = gRPC goes to `port` too")
-    } else {
-        Some(grpc)
-    }
+    if grpc == port { v.wrong("another port than `port`; 0 = gRPC goes to `port` too") } else { Some(grpc) }
 }
 
 fn claimed_hosts(v: &Field<'_>) -> Vec<At<String>> {
@@ -314,14 +254,8 @@ fn concurrency(f: Fields<'_>) -> Concurrency {
 fn buffer(f: Fields<'_>) -> Buffer {
     let d = Buffer::default();
     let buffer = Buffer {
-        requests: f
-            .take("requests")
-            .and_then(|v| v.whole(BUFFER_REQUESTS))
-            .unwrap_or(d.requests),
-        bytes: f
-            .take("bytes")
-            .and_then(|v| v.size(BUFFER_BYTES))
-            .unwrap_or(d.bytes),
+        requests: f.take("requests").and_then(|v| v.whole(BUFFER_REQUESTS)).unwrap_or(d.requests),
+        bytes: f.take("bytes").and_then(|v| v.size(BUFFER_BYTES)).unwrap_or(d.bytes),
     };
     f.finish();
     buffer
@@ -355,10 +289,7 @@ fn limits(f: Fields<'_>) -> Limits {
     });
     let limits = Limits {
         rate: rate("rate"),
-        burst: f
-            .take("burst")
-            .and_then(|v| v.whole(0..=1_000_000_000))
-            .unwrap_or(0),
+        burst: f.take("burst").and_then(|v| v.whole(0..=1_000_000_000)).unwrap_or(0),
         tenant_header: tenant_header.unwrap_or_default(),
         tenant_rate: rate("tenantRate"),
     };
@@ -382,11 +313,7 @@ fn no_wake(v: &Field<'_>) -> Vec<NoWake> {
         let f = item.fields();
         let path = f.take("path").and_then(|p| {
             let text = p.text()?;
-            if text.starts_with('/') {
-                Some(text.to_owned())
-            } else {
-                p.wrong("a path that begins with /")
-            }
+            if text.starts_with('/') { Some(text.to_owned()) } else { p.wrong("a path that begins with /") }
         });
         let user_agent = f.take("userAgent").and_then(|u| u.nonempty().map(str::to_owned));
         if !f.has("path") && !f.has("userAgent") {

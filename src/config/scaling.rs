@@ -109,12 +109,8 @@ impl Knobs {
             min: replicas("min"),
             max: replicas("max"),
             initial: replicas("initial"),
-            activation: f
-                .take("activation")
-                .and_then(|v| Some(v.at(v.whole(1..=REPLICAS_MAX)?))),
-            policy: f
-                .take("policy")
-                .and_then(|v| v.choice(&[("kpa", Policy::Kpa), ("slo", Policy::Slo)])),
+            activation: f.take("activation").and_then(|v| Some(v.at(v.whole(1..=REPLICAS_MAX)?))),
+            policy: f.take("policy").and_then(|v| v.choice(&[("kpa", Policy::Kpa), ("slo", Policy::Slo)])),
             metric: f.take("metric").and_then(|v| metric(&v)),
             target: f.take("target").and_then(|v| Some(v.at(target(&v)?))),
             utilisation: None,
@@ -126,9 +122,7 @@ impl Knobs {
             max_up_rate: rate("maxUpRate"),
             max_down_rate: rate("maxDownRate"),
             scale_down_delay: f.take("scaleDownDelay").and_then(|v| v.seconds(SCALE_DOWN_DELAY)),
-            scale_to_zero_after: f
-                .take("scaleToZeroAfter")
-                .and_then(|v| v.duration(SCALE_TO_ZERO_AFTER)),
+            scale_to_zero_after: f.take("scaleToZeroAfter").and_then(|v| v.duration(SCALE_TO_ZERO_AFTER)),
             burst_capacity: f.take("burstCapacity").and_then(|v| burst_capacity(&v)),
             aggregation: None,
             slo: f.fields("slo").map(slo),
@@ -139,11 +133,8 @@ impl Knobs {
     #[must_use]
     pub fn over(self, lower: Self) -> Self {
         // A target of one's own comes with its own meaning: the lower one's utilisation is not applied to it.
-        let utilisation = if self.target.is_some() {
-            self.utilisation
-        } else {
-            self.utilisation.or(lower.utilisation)
-        };
+        let utilisation =
+            if self.target.is_some() { self.utilisation } else { self.utilisation.or(lower.utilisation) };
         Self {
             min: self.min.or(lower.min),
             max: self.max.or(lower.max),
@@ -215,11 +206,7 @@ impl Knobs {
             Target::Share(share) => (usual, usual * share),
             Target::Each(n) => {
                 if cap(n) < n {
-                    sink.warn(
-                        *pos,
-                        path,
-                        format!("{n} is above concurrency.limit, {limit} is used"),
-                    );
+                    sink.warn(*pos, path, format!("{n} is above concurrency.limit, {limit} is used"));
                 }
                 (if capped { usual } else { n }, cap(n))
             }
@@ -237,15 +224,8 @@ impl Knobs {
         };
         match &self.panic_window {
             None => share(DEFAULT_PERCENT),
-            Some(At {
-                value: PanicWindow::Percent(p),
-                ..
-            }) => share(*p),
-            Some(At {
-                value: PanicWindow::Length(length),
-                pos,
-                path,
-            }) => {
+            Some(At { value: PanicWindow::Percent(p), .. }) => share(*p),
+            Some(At { value: PanicWindow::Length(length), pos, path }) => {
                 if *length > window {
                     let (l, w) = (quantity::show_duration(*length), quantity::show_duration(window));
                     sink.problem(*pos, path, l, format!("at most scaling.window, {w}"));
@@ -260,12 +240,7 @@ impl Knobs {
             return;
         }
         if let Some(m) = self.min.as_ref().filter(|_| min > max) {
-            sink.problem(
-                m.pos,
-                &m.path,
-                format!("{min}"),
-                format!("at most the maximum, {max}"),
-            );
+            sink.problem(m.pos, &m.path, format!("{min}"), format!("at most the maximum, {max}"));
         }
         for knob in [&self.initial, &self.activation].into_iter().flatten() {
             if knob.value > max {
@@ -280,10 +255,7 @@ impl Knobs {
 pub fn metric(v: &Field<'_>) -> Option<Metric> {
     match v.node.as_text() {
         Some(m @ ("cpu" | "memory")) => {
-            v.problem(
-                format!("{m} is not supported: it cannot wake from zero"),
-                "concurrency, rps",
-            );
+            v.problem(format!("{m} is not supported: it cannot wake from zero"), "concurrency, rps");
             None
         }
         _ => v.choice(&[("concurrency", Metric::Concurrency), ("rps", Metric::Rps)]),
@@ -295,18 +267,12 @@ pub fn burst_capacity(v: &Field<'_>) -> Option<i64> {
     const BURST_MAX: i64 = 1_000_000;
     match v.node.value {
         Value::Int(i, _) if (-1..=BURST_MAX).contains(&i) => Some(i),
-        _ => v.wrong(format!(
-            "-1 (activator always in the path) or a whole number from 0 to {BURST_MAX}"
-        )),
+        _ => v.wrong(format!("-1 (activator always in the path) or a whole number from 0 to {BURST_MAX}")),
     }
 }
 
 fn target(v: &Field<'_>) -> Option<Target> {
-    let share = v
-        .node
-        .as_text()
-        .and_then(quantity::percent)
-        .filter(|p| (1.0..=100.0).contains(p));
+    let share = v.node.as_text().and_then(quantity::percent).filter(|p| (1.0..=100.0).contains(p));
     let number = v.any_number().filter(|n| (TARGET_MIN..=NUMBER_MAX).contains(n));
     match (share, number) {
         (Some(percent), _) => Some(Target::Share(percent / 100.0)),
@@ -324,10 +290,7 @@ fn slo(f: Fields<'_>) -> Slo {
     let d = Slo::default();
     let slo = Slo {
         wait: f.take("wait").and_then(|v| v.duration(WAIT)).unwrap_or(d.wait),
-        percentile: f
-            .take("percentile")
-            .and_then(|v| v.number(PERCENTILE))
-            .unwrap_or(d.percentile),
+        percentile: f.take("percentile").and_then(|v| v.number(PERCENTILE)).unwrap_or(d.percentile),
     };
     f.finish();
     slo

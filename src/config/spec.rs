@@ -333,10 +333,7 @@ impl ServiceKey {
     /// A key of these two DNS labels.
     #[must_use]
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
+        Self { namespace: namespace.into(), name: name.into() }
     }
 }
 
@@ -358,15 +355,8 @@ impl ServiceSpec {
     /// Whether `other` is the same but for its place in a file: a comment above it is no reason to roll it over.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
-        let moved = || Self {
-            source: other.source.clone(),
-            ..self.clone()
-        };
-        if self.source == other.source {
-            self == other
-        } else {
-            moved() == *other
-        }
+        let moved = || Self { source: other.source.clone(), ..self.clone() };
+        if self.source == other.source { self == other } else { moved() == *other }
     }
 }
 

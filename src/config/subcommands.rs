@@ -10,18 +10,8 @@ const FILE: Flag = Flag {
     repeated: true,
     help: "File or folder (its *.yaml, *.yml, *.json) with objects; can be repeated; in the variable apart by colons",
 };
-const LOG_FORMAT: Flag = flag(
-    "log-format",
-    "text|json",
-    "text",
-    "Log lines for people or for machines",
-);
-const LOG_LEVEL: Flag = flag(
-    "log-level",
-    "error|warn|info|debug|trace",
-    "info",
-    "How much is logged",
-);
+const LOG_FORMAT: Flag = flag("log-format", "text|json", "text", "Log lines for people or for machines");
+const LOG_LEVEL: Flag = flag("log-level", "error|warn|info|debug|trace", "info", "How much is logged");
 
 const SERVE: Subcommand = Subcommand {
     name: "serve",
@@ -30,12 +20,7 @@ const SERVE: Subcommand = Subcommand {
                PILOTLIGHT_LOG_FORMAT=json pilotlight serve -f services/",
     flags: &[
         FILE,
-        flag(
-            "listen",
-            "ADDR",
-            "127.0.0.1:8080",
-            "Where requests come in, by Host; port 0 = any free one",
-        ),
+        flag("listen", "ADDR", "127.0.0.1:8080", "Where requests come in, by Host; port 0 = any free one"),
         flag("admin", "ADDR", "127.0.0.1:8081", "Health, metrics, JSON API"),
         flag(
             "service-ports",
@@ -67,55 +52,20 @@ const QUEUE_PROXY: Subcommand = Subcommand {
     examples: "Examples:\n  pilotlight queue-proxy --app 127.0.0.1:8080 --concurrency 1 --queue 100\n  \
                pilotlight queue-proxy --app 127.0.0.1:8080 --readiness http:/v2/health/ready --request-timeout 30s",
     flags: &[
-        flag(
-            "listen",
-            "ADDR",
-            "127.0.0.1:8012",
-            "Where requests come in; port 0 = any free one",
-        ),
+        flag("listen", "ADDR", "127.0.0.1:8012", "Where requests come in; port 0 = any free one"),
         flag("app", "ADDR", "127.0.0.1:8080", "The app"),
-        flag(
-            "concurrency",
-            "N",
-            "0",
-            "Requests that the app gets at once; 0 = unlimited",
-        ),
-        flag(
-            "queue",
-            "N",
-            "100",
-            "Requests that wait for a slot; more are refused",
-        ),
-        flag(
-            "admin",
-            "ADDR",
-            "127.0.0.1:8022",
-            "Health, readiness, metrics, drain",
-        ),
+        flag("concurrency", "N", "0", "Requests that the app gets at once; 0 = unlimited"),
+        flag("queue", "N", "100", "Requests that wait for a slot; more are refused"),
+        flag("admin", "ADDR", "127.0.0.1:8022", "Health, readiness, metrics, drain"),
         flag(
             "response-start-timeout",
             "DURATION",
             "5m",
             "From the request sent to the response's head; 0s = none",
         ),
-        flag(
-            "idle-timeout",
-            "DURATION",
-            "5m",
-            "Without a byte in either direction; 0s = none",
-        ),
-        flag(
-            "request-timeout",
-            "DURATION",
-            "0s",
-            "The whole request; 0s = none",
-        ),
-        flag(
-            "drain-timeout",
-            "DURATION",
-            "10m",
-            "For what is in flight after SIGTERM; 0s = none",
-        ),
+        flag("idle-timeout", "DURATION", "5m", "Without a byte in either direction; 0s = none"),
+        flag("request-timeout", "DURATION", "0s", "The whole request; 0s = none"),
+        flag("drain-timeout", "DURATION", "10m", "For what is in flight after SIGTERM; 0s = none"),
         flag("protocol", "http1|h2c|auto", "auto", "What the app speaks"),
         flag(
             "readiness",
@@ -132,12 +82,5 @@ const QUEUE_PROXY: Subcommand = Subcommand {
 pub(super) const ALL: &[Subcommand] = &[SERVE, VALIDATE, QUEUE_PROXY];
 
 const fn flag(name: &'static str, value: &'static str, default: &'static str, help: &'static str) -> Flag {
-    Flag {
-        name,
-        short: None,
-        value,
-        default,
-        repeated: false,
-        help,
-    }
+    Flag { name, short: None, value, default, repeated: false, help }
 }

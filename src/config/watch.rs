@@ -80,11 +80,8 @@ impl Watch {
                 let _ = events.try_send(Signal::Event);
             }
         };
-        let watcher = if may_watch {
-            notify::recommended_watcher(handler)
-        } else {
-            Err(notify::Error::generic(""))
-        };
+        let watcher =
+            if may_watch { notify::recommended_watcher(handler) } else { Err(notify::Error::generic("")) };
         let mut looker = Looker {
             paths: paths.to_vec(),
             signals: received,
@@ -95,9 +92,7 @@ impl Watch {
         };
         looker.watch_folders();
         looker.stamps = stamps(&looker.paths);
-        std::thread::Builder::new()
-            .name("config-watch".into())
-            .spawn(move || looker.run())?;
+        std::thread::Builder::new().name("config-watch".into()).spawn(move || looker.run())?;
         Ok(Self { changed, signals })
     }
 }
@@ -157,31 +152,20 @@ impl Looker {
 
     fn vanished(&self, now: &Stamps) -> bool {
         let there = self.stamps.iter().filter(|(_, stamp)| stamp.is_some());
-        there
-            .into_iter()
-            .any(|(path, _)| now.get(path).is_none_or(Option::is_none))
+        there.into_iter().any(|(path, _)| now.get(path).is_none_or(Option::is_none))
     }
 
     /// Watches what must be watched now; links may lead elsewhere than before.
     fn watch_folders(&mut self) {
         let Some(watcher) = &mut self.watcher else { return };
         let inode = |p: &PathBuf| std::fs::metadata(p).ok().map(|m| (m.dev(), m.ino()));
-        let wanted: BTreeMap<PathBuf, (u64, u64)> = folders(&self.paths)
-            .into_iter()
-            .filter_map(|p| inode(&p).map(|i| (p, i)))
-            .collect();
-        for (old, _) in self
-            .watched
-            .iter()
-            .filter(|(path, inode)| wanted.get(*path) != Some(inode))
-        {
+        let wanted: BTreeMap<PathBuf, (u64, u64)> =
+            folders(&self.paths).into_iter().filter_map(|p| inode(&p).map(|i| (p, i))).collect();
+        for (old, _) in self.watched.iter().filter(|(path, inode)| wanted.get(*path) != Some(inode)) {
             let _ = watcher.unwatch(old);
         }
         let mut failed = false;
-        for (new, _) in wanted
-            .iter()
-            .filter(|(path, inode)| self.watched.get(*path) != Some(inode))
-        {
+        for (new, _) in wanted.iter().filter(|(path, inode)| self.watched.get(*path) != Some(inode)) {
             failed |= watcher.watch(new, RecursiveMode::NonRecursive).is_err();
         }
         self.watched = wanted;
@@ -200,23 +184,11 @@ fn is_change(kind: EventKind) -> bool {
 fn stamps(paths: &[PathBuf]) -> Stamps {
     let stamp = |path: &Path| {
         let m = std::fs::metadata(path).ok()?;
-        Some((
-            m.dev(),
-            m.ino(),
-            m.size(),
-            m.mtime(),
-            m.mtime_nsec(),
-            m.ctime(),
-            m.ctime_nsec(),
-        ))
+        Some((m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
     };
     // The paths themselves too: a folder that vanishes takes its files with it.
-    let mut found: Stamps = files::find(paths)
-        .0
-        .into_iter()
-        .map(|f| (stamp(&f.path), f.path))
-        .map(|(s, p)| (p, s))
-        .collect();
+    let mut found: Stamps =
+        files::find(paths).0.into_iter().map(|f| (stamp(&f.path), f.path)).map(|(s, p)| (p, s)).collect();
     for gone in paths.iter().filter(|p| !p.exists()) {
         found.insert(gone.clone(), None);
     }
@@ -294,10 +266,7 @@ mod tests {
 
     #[track_caller]
     fn expect(watch: &mut Watch, change: bool) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let patience = if change { SOON } else { LONG_ENOUGH };
         let got = runtime.block_on(async { tokio::time::timeout(patience, watch.changed()).await });
         assert_eq!(got.is_ok(), change);

@@ -114,14 +114,7 @@ pub fn parse(bytes: &[u8], sink: &Sink) -> Vec<Node> {
 
 impl<'s> Builder<'s> {
     fn new(sink: &'s Sink) -> Self {
-        Self {
-            sink,
-            stack: Vec::new(),
-            anchors: HashMap::new(),
-            root: None,
-            nodes: 0,
-            text: 0,
-        }
+        Self { sink, stack: Vec::new(), anchors: HashMap::new(), root: None, nodes: 0, text: 0 }
     }
 
     /// Forgets the document at hand. What it cost stays counted: the bounds are per file.
@@ -162,13 +155,7 @@ impl<'s> Builder<'s> {
                         "an alias inside what it stands for",
                         "an alias to an earlier node",
                     );
-                    return self.done(
-                        Node {
-                            pos: at,
-                            value: Value::Null,
-                        },
-                        0,
-                    );
+                    return self.done(Node { pos: at, value: Value::Null }, 0);
                 };
                 let (nodes, text, depth) = target.measure();
                 // Only copied once it is known to fit: that is what makes "billion laughs" harmless.
@@ -181,19 +168,8 @@ impl<'s> Builder<'s> {
             }
             Event::UnresolvedAlias(name) => {
                 let given = format!("the alias {} has no anchor", quoted(&name));
-                self.sink.problem(
-                    at,
-                    "",
-                    given,
-                    "an alias to an earlier anchor of the same document",
-                );
-                self.done(
-                    Node {
-                        pos: at,
-                        value: Value::Null,
-                    },
-                    0,
-                )?;
+                self.sink.problem(at, "", given, "an alias to an earlier anchor of the same document");
+                self.done(Node { pos: at, value: Value::Null }, 0)?;
             }
             _ => {}
         }
@@ -247,12 +223,7 @@ impl<'s> Builder<'s> {
             self.refuse_tag(tag, at);
         }
         let node = Node { pos: at, value };
-        self.stack.push(Frame {
-            node,
-            anchor,
-            keys: HashSet::new(),
-            key: Key::Expected,
-        });
+        self.stack.push(Frame { node, anchor, keys: HashSet::new(), key: Key::Expected });
         Ok(())
     }
 
@@ -271,20 +242,11 @@ impl<'s> Builder<'s> {
         match &mut frame.node.value {
             Value::List(items) => items.push(node),
             Value::Map(entries) => match std::mem::replace(&mut frame.key, Key::Expected) {
-                Key::Given(key, pos) => entries.push(Entry {
-                    key,
-                    pos,
-                    value: node,
-                }),
+                Key::Given(key, pos) => entries.push(Entry { key, pos, value: node }),
                 Key::Refused => {}
                 // A list, a map or an alias where the key stands: its value is dropped.
                 Key::Expected => {
-                    self.sink.problem(
-                        node.pos,
-                        "",
-                        format!("{} as a key", node.describe()),
-                        "text as a key",
-                    );
+                    self.sink.problem(node.pos, "", format!("{} as a key", node.describe()), "text as a key");
                     frame.key = Key::Refused;
                 }
             },
@@ -318,12 +280,7 @@ impl<'s> Builder<'s> {
 
     fn refuse_tag(&self, tag: &Tag, at: Pos) {
         let given = format!("the tag {} here", quoted(&tag.original()));
-        self.sink.problem(
-            at,
-            "",
-            given,
-            "no tag, or the core schema's tag for this kind of value",
-        );
+        self.sink.problem(at, "", given, "no tag, or the core schema's tag for this kind of value");
     }
 
     fn count(&mut self, at: Pos, nodes: usize, text: usize) -> Result<(), Stop> {
@@ -341,15 +298,11 @@ impl<'s> Builder<'s> {
     }
 
     fn too_deep(&self, at: Pos) -> Stop {
-        self.sink
-            .problem(at, "", "nested too deep", format!("at most {DEPTH_MAX} levels"));
+        self.sink.problem(at, "", "nested too deep", format!("at most {DEPTH_MAX} levels"));
         Stop
     }
 }
 
 fn pos(m: Marker) -> Pos {
-    Pos {
-        line: m.line() as u32,
-        column: m.col() as u32 + 1,
-    }
+    Pos { line: m.line() as u32, column: m.col() as u32 + 1 }
 }

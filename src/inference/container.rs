@@ -118,10 +118,7 @@ impl<'a> Container<'a> {
         let ports = f.take("ports").map(|p| ports(&p)).unwrap_or_default();
         let texts = |name| f.take(name).map(|v| v.texts()).unwrap_or_default();
         Self {
-            name: f
-                .take("name")
-                .and_then(|n| n.text().map(str::to_owned))
-                .unwrap_or_default(),
+            name: f.take("name").and_then(|n| n.text().map(str::to_owned)).unwrap_or_default(),
             command: texts("command"),
             args: texts("args"),
             env: f.take("env").map(|e| env(&e)).unwrap_or_default(),
@@ -177,32 +174,14 @@ impl<'a> Container<'a> {
         let http = self.ports.iter().find(|p| !is_grpc(p));
         let grpc = self.ports.iter().find(is_grpc);
         match (http, grpc) {
-            (None, None) => Ports {
-                main: DEFAULT_PORT,
-                grpc: 0,
-                protocol: Protocol::Auto,
-            },
-            (Some(h), None) => Ports {
-                main: h.number,
-                grpc: 0,
-                protocol: Protocol::Auto,
-            },
-            (Some(h), Some(g)) => Ports {
-                main: h.number,
-                grpc: g.number,
-                protocol: Protocol::Auto,
-            },
+            (None, None) => Ports { main: DEFAULT_PORT, grpc: 0, protocol: Protocol::Auto },
+            (Some(h), None) => Ports { main: h.number, grpc: 0, protocol: Protocol::Auto },
+            (Some(h), Some(g)) => Ports { main: h.number, grpc: g.number, protocol: Protocol::Auto },
             // Knative's rule: a port named h2c is all that there is.
-            (None, Some(g)) if !g.name.is_empty() => Ports {
-                main: g.number,
-                grpc: 0,
-                protocol: Protocol::H2c,
-            },
-            (None, Some(g)) => Ports {
-                main: g.number,
-                grpc: 0,
-                protocol: Protocol::Auto,
-            },
+            (None, Some(g)) if !g.name.is_empty() => {
+                Ports { main: g.number, grpc: 0, protocol: Protocol::H2c }
+            }
+            (None, Some(g)) => Ports { main: g.number, grpc: 0, protocol: Protocol::Auto },
         }
     }
 
@@ -226,13 +205,8 @@ fn ports(v: &Field<'_>) -> Vec<Port> {
     let mut ports = Vec::new();
     for item in v.list() {
         let f = item.fields();
-        let number = f
-            .require("containerPort", "a port from 1 to 65535")
-            .and_then(|p| p.port(1));
-        let name = f
-            .take("name")
-            .and_then(|n| n.text().map(str::to_owned))
-            .unwrap_or_default();
+        let number = f.require("containerPort", "a port from 1 to 65535").and_then(|p| p.port(1));
+        let name = f.take("name").and_then(|n| n.text().map(str::to_owned)).unwrap_or_default();
         f.ignore(&["protocol", "hostPort", "hostIP"]);
         f.finish();
         ports.extend(number.map(|number| Port { name, number }));
@@ -260,11 +234,7 @@ fn env(v: &Field<'_>) -> Vec<(String, String)> {
         let f = item.fields();
         let name = f.require("name", "a variable's name").and_then(|n| {
             let text = n.text()?;
-            if is_variable(text) {
-                Some(text.to_owned())
-            } else {
-                n.wrong("a name without = and blanks")
-            }
+            if is_variable(text) { Some(text.to_owned()) } else { n.wrong("a name without = and blanks") }
         });
         let value = f.take("value").and_then(|v| v.text().map(str::to_owned));
         f.ignore_with_warning(&["valueFrom"], NO_EFFECT);

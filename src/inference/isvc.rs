@@ -39,13 +39,7 @@ const LEGACY: [&str; 10] = [
 ];
 
 /// Accepted without effect: they only concern a cluster.
-const CLUSTER_ONLY: [&str; 5] = [
-    "autoScaling",
-    "deploymentStrategy",
-    "scaleMetricType",
-    "labels",
-    "volumes",
-];
+const CLUSTER_ONLY: [&str; 5] = ["autoScaling", "deploymentStrategy", "scaleMetricType", "labels", "volumes"];
 
 /// One object. Only the predictor, until transformers and explainers come.
 pub struct InferenceService<'a> {
@@ -102,18 +96,10 @@ pub fn read<'a>(object: &'a Node, sink: &'a Sink) -> Option<InferenceService<'a>
     f.refuse(&["transformer", "explainer", "canary"], NOT_YET, "`predictor`");
     let predictor = f.require("predictor", "a map with `model`");
     f.finish();
-    let annotations = meta
-        .as_ref()
-        .map(|m| m.annotations.as_slice())
-        .unwrap_or_default();
+    let annotations = meta.as_ref().map(|m| m.annotations.as_slice()).unwrap_or_default();
     let predictor = predictor.and_then(|p| component(&p, annotations, sink));
     let (meta, predictor) = (meta?, predictor?);
-    Some(InferenceService {
-        source: meta.source(sink, object),
-        meta,
-        predictor,
-        sink,
-    })
+    Some(InferenceService { source: meta.source(sink, object), meta, predictor, sink })
 }
 
 fn component<'a>(
@@ -122,17 +108,9 @@ fn component<'a>(
     sink: &'a Sink,
 ) -> Option<Component<'a>> {
     let f = place.fields();
-    f.refuse(
-        &LEGACY,
-        NOT_YET,
-        "`model: {modelFormat: {name: …}, storageUri: …}`",
-    );
+    f.refuse(&LEGACY, NOT_YET, "`model: {modelFormat: {name: …}, storageUri: …}`");
     f.refuse(&["containers", "workerSpec"], NOT_YET, "`model`");
-    f.refuse(
-        &["canaryTrafficPercent", "logger", "batcher", "storageUris", "name"],
-        NOT_YET,
-        "",
-    );
+    f.refuse(&["canaryTrafficPercent", "logger", "batcher", "storageUris", "name"], NOT_YET, "");
     f.ignore_with_warning(&[&CLUSTER_ONLY[..], &POD_FIELDS[..]].concat(), NO_EFFECT);
     let own = meta::annotations(&f, "annotations");
     let replicas = |name| f.take(name).and_then(|v| Some(v.at(v.whole(0..=REPLICAS_MAX)?)));
@@ -144,20 +122,10 @@ fn component<'a>(
         metric: f.take("scaleMetric").and_then(|v| metric(&v)),
         ..Knobs::default()
     };
-    let knobs = stated
-        .over(annotations::read(&own, sink))
-        .over(annotations::read(annotations, sink));
-    let default = Knobs {
-        min: Some(place.at(MIN_REPLICAS)),
-        ..Knobs::default()
-    };
-    let concurrency = f
-        .take("containerConcurrency")
-        .and_then(|v| v.whole(LIMIT))
-        .unwrap_or(0);
-    let timeout = f
-        .take("timeout")
-        .and_then(|v| v.whole(0..=DURATION_MAX.as_secs() as u32));
+    let knobs = stated.over(annotations::read(&own, sink)).over(annotations::read(annotations, sink));
+    let default = Knobs { min: Some(place.at(MIN_REPLICAS)), ..Knobs::default() };
+    let concurrency = f.take("containerConcurrency").and_then(|v| v.whole(LIMIT)).unwrap_or(0);
+    let timeout = f.take("timeout").and_then(|v| v.whole(0..=DURATION_MAX.as_secs() as u32));
     let model = if LEGACY.iter().chain(&["containers"]).any(|l| f.has(l)) {
         f.ignore(&["model"]);
         None
@@ -204,23 +172,11 @@ fn read_model<'a>(place: &Field<'a>, sink: &'a Sink) -> Model<'a> {
 
 /// KServe's own annotations: most concern a cluster, but one that changes what the user sees must not be lost.
 fn check_kserve_annotations(meta: &Meta, sink: &Sink) {
-    if let Some(v) = meta
-        .annotation("serving.kserve.io/stop")
-        .filter(|v| v.value == "true")
-    {
-        sink.problem(
-            v.pos,
-            &v.path,
-            format!("stop is {NOT_YET}"),
-            "leave the service out of the files",
-        );
+    if let Some(v) = meta.annotation("serving.kserve.io/stop").filter(|v| v.value == "true") {
+        sink.problem(v.pos, &v.path, format!("stop is {NOT_YET}"), "leave the service out of the files");
     }
     if let Some(v) = meta.annotation("serving.kserve.io/autoscalerClass") {
-        sink.warn(
-            v.pos,
-            &v.path,
-            format!("{NO_EFFECT}: autoscalerClass {:?}", v.value),
-        );
+        sink.warn(v.pos, &v.path, format!("{NO_EFFECT}: autoscalerClass {:?}", v.value));
     }
 }
 
@@ -229,10 +185,7 @@ fn check_kserve_annotations(meta: &Meta, sink: &Sink) {
 impl InferenceService<'_> {
     /// The service of a component: `N-predictor`.
     pub fn component_key(&self, component: &str) -> ServiceKey {
-        ServiceKey::new(
-            &self.meta.key.namespace,
-            &format!("{}-{component}", self.meta.key.name),
-        )
+        ServiceKey::new(&self.meta.key.namespace, &format!("{}-{component}", self.meta.key.name))
     }
 
     /// The folder that relative paths are relative to.

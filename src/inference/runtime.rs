@@ -86,16 +86,11 @@ pub fn read<'a>(object: &'a Node, cluster: bool, sink: &'a Sink) -> Option<Runti
         cluster,
         source: meta.source(sink, object),
         pos: meta.pos,
-        formats: f
-            .take("supportedModelFormats")
-            .map(|v| formats(&v))
-            .unwrap_or_default(),
+        formats: f.take("supportedModelFormats").map(|v| formats(&v)).unwrap_or_default(),
         protocols: f.take("protocolVersions").map(|v| v.texts()).unwrap_or_default(),
         disabled: boolean("disabled"),
         multi_model: boolean("multiModel"),
-        container: f
-            .require("containers", "a list of containers")
-            .and_then(|c| serving_container(&c)),
+        container: f.require("containers", "a list of containers").and_then(|c| serving_container(&c)),
         python: python(&meta.annotations, sink),
         key: meta.key,
     };
@@ -112,12 +107,7 @@ pub fn python(annotations: &[(String, At<String>)], sink: &Sink) -> Option<Pytho
     let find = |name: &str| annotations.iter().find(|(key, _)| key == name).map(|(_, v)| v);
     let version = find(PYTHON_VERSION).and_then(|v| {
         names::python_version(&v.value).or_else(|| {
-            sink.problem(
-                v.pos,
-                &v.path,
-                crate::config::problem::quoted(&v.value),
-                PYTHON_VERSION_FORM,
-            );
+            sink.problem(v.pos, &v.path, crate::config::problem::quoted(&v.value), PYTHON_VERSION_FORM);
             None
         })
     });
@@ -125,10 +115,7 @@ pub fn python(annotations: &[(String, At<String>)], sink: &Sink) -> Option<Pytho
     if requirements.is_none() && version.is_none() {
         return None;
     }
-    Some(PythonSpec {
-        requirements: requirements.unwrap_or_default(),
-        version: version.unwrap_or_default(),
-    })
+    Some(PythonSpec { requirements: requirements.unwrap_or_default(), version: version.unwrap_or_default() })
 }
 
 /// Several lines: one requirement each, as in requirements.txt (also as `- item`). One line: apart by blanks, or
@@ -136,20 +123,13 @@ pub fn python(annotations: &[(String, At<String>)], sink: &Sink) -> Option<Pytho
 fn requirements(text: &str) -> Vec<String> {
     let lines: Vec<&str> = text.trim().lines().collect();
     if let [line] = lines[..] {
-        let words = line
-            .split_whitespace()
-            .map(|w| w.trim_end_matches(','))
-            .filter(|w| !w.is_empty());
+        let words = line.split_whitespace().map(|w| w.trim_end_matches(',')).filter(|w| !w.is_empty());
         return words.flat_map(split_at_names).collect();
     }
     let clean = |line: &str| {
         let line = line.trim().trim_start_matches("- ").trim();
         // A comment begins with # at the start or after a blank, so that URLs keep their fragments.
-        let end = if line.starts_with('#') {
-            0
-        } else {
-            line.find(" #").unwrap_or(line.len())
-        };
+        let end = if line.starts_with('#') { 0 } else { line.find(" #").unwrap_or(line.len()) };
         line[..end].trim().to_owned()
     };
     lines.into_iter().map(clean).filter(|l| !l.is_empty()).collect()
@@ -176,14 +156,8 @@ fn formats(v: &Field<'_>) -> Vec<Format> {
     let mut formats = Vec::new();
     for item in v.list() {
         let f = item.fields();
-        let text = |name| {
-            f.take(name)
-                .and_then(|t| t.text().map(str::to_owned))
-                .unwrap_or_default()
-        };
-        let name = f
-            .require("name", "a model format, such as sklearn")
-            .and_then(|n| n.nonempty());
+        let text = |name| f.take(name).and_then(|t| t.text().map(str::to_owned)).unwrap_or_default();
+        let name = f.require("name", "a model format, such as sklearn").and_then(|n| n.nonempty());
         let format = Format {
             name: name.unwrap_or_default().to_owned(),
             version: text("version"),
@@ -203,23 +177,12 @@ fn serving_container<'a>(v: &Field<'a>) -> Option<Container<'a>> {
         None if all.len() == 1 => 0,
         None => {
             let given = format!("{} containers, none named {SERVING_CONTAINER}", all.len());
-            v.problem(
-                given,
-                format!("one container, or one that is named {SERVING_CONTAINER}"),
-            );
+            v.problem(given, format!("one container, or one that is named {SERVING_CONTAINER}"));
             return None;
         }
     };
-    for other in all
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| *i != serving)
-        .map(|(_, c)| c)
-    {
-        other.place.warn(format!(
-            "{NO_EFFECT}: the container {:?} beside {SERVING_CONTAINER}",
-            other.name
-        ));
+    for other in all.iter().enumerate().filter(|(i, _)| *i != serving).map(|(_, c)| c) {
+        other.place.warn(format!("{NO_EFFECT}: the container {:?} beside {SERVING_CONTAINER}", other.name));
     }
     Some(all.swap_remove(serving))
 }
@@ -261,10 +224,7 @@ mod tests {
         ] {
             assert_eq!(requirements(text), two, "{text:?}");
         }
-        assert_eq!(
-            requirements("numpy>=1,<2 a[x,y]==1"),
-            ["numpy>=1,<2", "a[x,y]==1"]
-        );
+        assert_eq!(requirements("numpy>=1,<2 a[x,y]==1"), ["numpy>=1,<2", "a[x,y]==1"]);
         assert_eq!(
             requirements("numpy >=1; python_version < \"3.9\"\nb")[0],
             "numpy >=1; python_version < \"3.9\""

@@ -24,20 +24,10 @@ pub fn select<'r, 'a>(
         (r.cluster, std::cmp::Reverse(priority), r.key.name.clone())
     });
     if best.is_none() {
-        let version = model
-            .version
-            .as_ref()
-            .map(|v| format!(" version {:?}", v.value))
-            .unwrap_or_default();
-        let protocol = model
-            .protocol
-            .as_ref()
-            .map(|p| format!(" with protocol {}", p.value))
-            .unwrap_or_default();
-        let given = format!(
-            "no runtime serves the format {:?}{version}{protocol} by itself",
-            format.value
-        );
+        let version = model.version.as_ref().map(|v| format!(" version {:?}", v.value)).unwrap_or_default();
+        let protocol =
+            model.protocol.as_ref().map(|p| format!(" with protocol {}", p.value)).unwrap_or_default();
+        let given = format!("no runtime serves the format {:?}{version}{protocol} by itself", format.value);
         model.problem_at(format, given, known(runtimes, namespace));
     }
     best
@@ -67,9 +57,7 @@ fn in_reach<'r, 'a>(
     runtimes: &'r [Runtime<'a>],
     namespace: &str,
 ) -> impl Iterator<Item = &'r Runtime<'a>> + Clone {
-    runtimes
-        .iter()
-        .filter(move |r| r.cluster || *r.key.namespace == *namespace)
+    runtimes.iter().filter(move |r| r.cluster || *r.key.namespace == *namespace)
 }
 
 /// Why a runtime cannot serve this model, if so.
@@ -96,11 +84,7 @@ fn matching<'r>(runtime: &'r Runtime<'_>, model: &Model<'_>, auto: bool) -> Opti
             && model.version.as_ref().is_none_or(|v| v.value == f.version)
             && (f.auto_select || !auto)
     };
-    runtime
-        .formats
-        .iter()
-        .filter(fits)
-        .max_by_key(|f| f.priority.unwrap_or(0))
+    runtime.formats.iter().filter(fits).max_by_key(|f| f.priority.unwrap_or(0))
 }
 
 /// What there is instead, for the message.
@@ -110,28 +94,13 @@ fn known(runtimes: &[Runtime<'_>], namespace: &str) -> String {
             .formats
             .iter()
             .map(|f| {
-                let version = if f.version.is_empty() {
-                    String::new()
-                } else {
-                    format!(":{}", f.version)
-                };
-                format!(
-                    "{}{version}{}",
-                    f.name,
-                    if f.auto_select { "" } else { " (only when named)" }
-                )
+                let version = if f.version.is_empty() { String::new() } else { format!(":{}", f.version) };
+                format!("{}{version}{}", f.name, if f.auto_select { "" } else { " (only when named)" })
             })
             .collect();
-        format!(
-            "{r} for {}{}",
-            formats.join(", "),
-            if r.disabled { ", disabled" } else { "" }
-        )
+        format!("{r} for {}{}", formats.join(", "), if r.disabled { ", disabled" } else { "" })
     };
-    let all: Vec<String> = in_reach(runtimes, namespace)
-        .take(LISTED_MAX)
-        .map(describe)
-        .collect();
+    let all: Vec<String> = in_reach(runtimes, namespace).take(LISTED_MAX).map(describe).collect();
     if all.is_empty() {
         return format!("a runtime; none is declared for namespace {namespace} in these files");
     }

@@ -17,10 +17,7 @@ pub fn resolve(uri: &Field<'_>, folder: &std::path::Path) -> Option<PathBuf> {
         None => text,
         Some(("file", path)) => path,
         Some((scheme, _)) => {
-            uri.problem(
-                format!("{scheme}:// is not supported yet on one machine"),
-                ALLOWED,
-            );
+            uri.problem(format!("{scheme}:// is not supported yet on one machine"), ALLOWED);
             return None;
         }
     };
@@ -28,10 +25,7 @@ pub fn resolve(uri: &Field<'_>, folder: &std::path::Path) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    uri.problem(
-        format!("missing model directory: looked at {}", path.display()),
-        ALLOWED,
-    );
+    uri.problem(format!("missing model directory: looked at {}", path.display()), ALLOWED);
     None
 }
 

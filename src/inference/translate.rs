@@ -31,19 +31,10 @@ pub fn services(isvc: &InferenceService<'_>, runtimes: &[Runtime<'_>]) -> Vec<De
     if !is_label(&key.name) {
         let most = LABEL_MAX - PREDICTOR.len() - 1;
         let allowed = format!("a name of at most {most} characters: its service is NAME-{PREDICTOR}");
-        isvc.sink.problem(
-            isvc.meta.pos,
-            "metadata.name",
-            quoted(&isvc.meta.key.name),
-            allowed,
-        );
+        isvc.sink.problem(isvc.meta.pos, "metadata.name", quoted(&isvc.meta.key.name), allowed);
     }
     // Looked for even when there is no runtime: every problem in one run.
-    let model = p
-        .model
-        .storage_uri
-        .as_ref()
-        .map(|uri| storage::resolve(uri, isvc.folder()));
+    let model = p.model.storage_uri.as_ref().map(|uri| storage::resolve(uri, isvc.folder()));
     let scaling = p.knobs.clone().resolve(p.concurrency, isvc.sink);
     let Some(runtime) = select::select(&p.model, &isvc.meta.key.namespace, runtimes) else {
         return Vec::new();
@@ -52,10 +43,7 @@ pub fn services(isvc: &InferenceService<'_>, runtimes: &[Runtime<'_>]) -> Vec<De
         return Vec::new();
     };
     let container = base.with(&p.model.container);
-    let fill = Fill {
-        meta: &isvc.meta,
-        model: model.flatten().map(|m| m.to_string_lossy().into_owned()),
-    };
+    let fill = Fill { meta: &isvc.meta, model: model.flatten().map(|m| m.to_string_lossy().into_owned()) };
     let process = process(isvc, runtime, &container, &fill);
     let ports = container.ports();
     let readiness = container.probe().map(|probe| fill.probe(probe, &container.place));
@@ -67,26 +55,16 @@ pub fn services(isvc: &InferenceService<'_>, runtimes: &[Runtime<'_>]) -> Vec<De
         grpc_port: ports.grpc,
         protocol: ports.protocol,
         hosts: own_hosts(&key.namespace, &names),
-        concurrency: Concurrency {
-            limit: p.concurrency,
-            ..Concurrency::default()
-        },
+        concurrency: Concurrency { limit: p.concurrency, ..Concurrency::default() },
         buffer: Buffer::default(),
         readiness: readiness.unwrap_or_else(|| default_probe(isvc, runtime)),
         scaling,
-        timeouts: Timeouts {
-            request: p.timeout.unwrap_or_default(),
-            ..Timeouts::default()
-        },
+        timeouts: Timeouts { request: p.timeout.unwrap_or_default(), ..Timeouts::default() },
         limits: Limits::default(),
         no_wake: Vec::new(),
         key,
     };
-    vec![Declared {
-        spec,
-        name_pos: isvc.meta.pos,
-        claimed: Vec::new(),
-    }]
+    vec![Declared { spec, name_pos: isvc.meta.pos, claimed: Vec::new() }]
 }
 
 fn process(
@@ -102,36 +80,21 @@ fn process(
         );
     }
     if isvc.predictor.model.storage_uri.is_none() {
-        let texts = c
-            .command
-            .iter()
-            .chain(&c.args)
-            .chain(c.env.iter().map(|(_, v)| v));
+        let texts = c.command.iter().chain(&c.args).chain(c.env.iter().map(|(_, v)| v));
         if let Some(text) = texts.into_iter().find(|t| storage::put_in(t, "") != **t) {
-            let given = format!(
-                "missing, but {runtime} uses {} in {}",
-                storage::MOUNT,
-                quoted(text)
-            );
+            let given = format!("missing, but {runtime} uses {} in {}", storage::MOUNT, quoted(text));
             let place = &isvc.predictor.model.container.place;
             let path = format!("{}.storageUri", place.path);
-            isvc.sink
-                .problem(place.node.pos, &path, given, "the model's folder or file");
+            isvc.sink.problem(place.node.pos, &path, given, "the model's folder or file");
         }
     }
     let put = |text: &String| fill.text(text, &c.place);
     ProcessSpec {
         command: c.command.iter().chain(&c.args).map(put).collect(),
         env: env(c, put),
-        working_dir: absolute(
-            runtime.source.file.parent().unwrap_or(std::path::Path::new("")),
-            "",
-        ),
+        working_dir: absolute(runtime.source.file.parent().unwrap_or(std::path::Path::new("")), ""),
         python: runtime::python(&isvc.meta.annotations, isvc.sink).or_else(|| runtime.python.clone()),
-        resources: Resources {
-            memory: c.memory,
-            device_memory: 0,
-        },
+        resources: Resources { memory: c.memory, device_memory: 0 },
     }
 }
 
@@ -143,8 +106,7 @@ fn env(c: &Container<'_>, put: impl Fn(&String) -> String) -> Vec<(String, Strin
     // First, because a value sees only what stands before it.
     let host = std::iter::once(("HOST".to_owned(), Ipv4Addr::LOCALHOST.to_string()));
     let own = c.env.iter().filter(|(name, _)| !at_start(name));
-    host.chain(own.map(|(name, value)| (name.clone(), put(value))))
-        .collect()
+    host.chain(own.map(|(name, value)| (name.clone(), put(value)))).collect()
 }
 
 /// Ready is when the model is, not when the port is open: KServe's own default lets requests in too early.
@@ -153,11 +115,7 @@ fn default_probe(isvc: &InferenceService<'_>, runtime: &Runtime<'_>) -> Probe {
     let stated = isvc.predictor.model.protocol.as_ref().map(|p| p.value.as_str());
     let speaks =
         |p: &str| stated == Some(p) || (stated.is_none() && runtime.protocols.iter().any(|r| r == p));
-    let get = |path| Probe::HttpGet {
-        path,
-        port: None,
-        headers: Vec::new(),
-    };
+    let get = |path| Probe::HttpGet { path, port: None, headers: Vec::new() };
     if speaks("v2") {
         get(format!("/v2/models/{name}/ready"))
     } else if speaks("v1") {
@@ -186,18 +144,15 @@ impl Fill<'_> {
 
     fn probe(&self, probe: Probe, place: &Field<'_>) -> Probe {
         match probe {
-            Probe::HttpGet { path, port, headers } => Probe::HttpGet {
-                path: self.templates(&path, place).into_owned(),
-                port,
-                headers,
-            },
-            Probe::Grpc { port, service } => Probe::Grpc {
-                port,
-                service: self.templates(&service, place).into_owned(),
-            },
-            Probe::Exec { command } => Probe::Exec {
-                command: command.iter().map(|c| self.text(c, place)).collect(),
-            },
+            Probe::HttpGet { path, port, headers } => {
+                Probe::HttpGet { path: self.templates(&path, place).into_owned(), port, headers }
+            }
+            Probe::Grpc { port, service } => {
+                Probe::Grpc { port, service: self.templates(&service, place).into_owned() }
+            }
+            Probe::Exec { command } => {
+                Probe::Exec { command: command.iter().map(|c| self.text(c, place)).collect() }
+            }
             Probe::TcpSocket { .. } => probe,
         }
     }
@@ -235,16 +190,9 @@ impl Fill<'_> {
             ".Namespace" | ".ObjectMeta.Namespace" => Some(&self.meta.key.namespace),
             _ => {
                 if let Some(key) = name.strip_prefix(".Labels.") {
-                    return self
-                        .meta
-                        .labels
-                        .iter()
-                        .find(|(k, _)| k == key)
-                        .map(|(_, v)| v.as_str());
+                    return self.meta.labels.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
                 }
-                self.meta
-                    .annotation(name.strip_prefix(".Annotations.")?)
-                    .map(|a| a.value.as_str())
+                self.meta.annotation(name.strip_prefix(".Annotations.")?).map(|a| a.value.as_str())
             }
         }
     }

@@ -28,10 +28,7 @@ pub fn first_scale(backlog: &Backlog, learned: &Learned, scaling: &Scaling) -> u
         let enough = replicas_to_drain(backlog, learned, scaling).unwrap_or(at_once);
         (enough.min(at_once).max(1.0) as u32).max(scaling.activation)
     };
-    needed
-        .max(backlog.present)
-        .max(scaling.min)
-        .min(scaling.ceiling())
+    needed.max(backlog.present).max(scaling.min).min(scaling.ceiling())
 }
 
 /// Replicas that, once ready, serve what waits within a start's time. `None` while that is not known.
@@ -64,23 +61,11 @@ mod tests {
     }
 
     fn scaling(target: f64, max: u32) -> Scaling {
-        Scaling {
-            max,
-            target,
-            ..Scaling::default()
-        }
+        Scaling { max, target, ..Scaling::default() }
     }
 
     fn ask(waiting: u32, present: u32, limit: u32, learned: &Learned, scaling: &Scaling) -> u32 {
-        first_scale(
-            &Backlog {
-                waiting,
-                present,
-                limit,
-            },
-            learned,
-            scaling,
-        )
+        first_scale(&Backlog { waiting, present, limit }, learned, scaling)
     }
 
     #[test]
@@ -110,10 +95,7 @@ mod tests {
 
     #[test]
     fn a_rate_needs_no_slots() {
-        let rps = Scaling {
-            metric: Metric::Rps,
-            ..scaling(140.0, 0)
-        };
+        let rps = Scaling { metric: Metric::Rps, ..scaling(140.0, 0) };
         assert_eq!(ask(1400, 0, 0, &learned(2000, 50), &rps), 5);
         assert_eq!(ask(1400, 0, 0, &Learned::default(), &rps), 10);
     }
@@ -124,11 +106,7 @@ mod tests {
         assert_eq!(ask(3, 2, 1, &nothing, &scaling(1.0, 10)), 3);
         assert_eq!(ask(3, 5, 1, &nothing, &scaling(1.0, 10)), 5);
         assert_eq!(ask(0, 0, 1, &nothing, &scaling(1.0, 10)), 0);
-        let activated = Scaling {
-            activation: 4,
-            min: 2,
-            ..scaling(1.0, 10)
-        };
+        let activated = Scaling { activation: 4, min: 2, ..scaling(1.0, 10) };
         assert_eq!(ask(1, 0, 1, &nothing, &activated), 4);
         assert_eq!(ask(0, 0, 1, &nothing, &activated), 2);
     }

@@ -65,29 +65,13 @@ impl Decision {
     #[must_use]
     pub fn bounded(self, min: u32, max: u32) -> Self {
         let raised = self.at_least(min, Reason::Minimum);
-        if raised.desired > max {
-            Self {
-                desired: max,
-                reason: Reason::Maximum,
-                ..raised
-            }
-        } else {
-            raised
-        }
+        if raised.desired > max { Self { desired: max, reason: Reason::Maximum, ..raised } } else { raised }
     }
 
     /// The decision raised to `floor`, for `reason` if that changes anything.
     #[must_use]
     pub fn at_least(self, floor: u32, reason: Reason) -> Self {
-        if self.desired < floor {
-            Self {
-                desired: floor,
-                reason,
-                ..self
-            }
-        } else {
-            self
-        }
+        if self.desired < floor { Self { desired: floor, reason, ..self } } else { self }
     }
 }
 
@@ -141,13 +125,7 @@ mod tests {
     #[test]
     fn reasons_are_words_for_machines_and_for_people() {
         let json = serde_json::to_value(DECISION.at_least(9, Reason::NotYetZero)).expect("plain data");
-        assert_eq!(
-            (&json["desired"], &json["reason"]),
-            (&9.into(), &"not_yet_zero".into())
-        );
-        assert_eq!(
-            Reason::Wake.to_string(),
-            "woken: held until first ready and for a stable window after"
-        );
+        assert_eq!((&json["desired"], &json["reason"]), (&9.into(), &"not_yet_zero".into()));
+        assert_eq!(Reason::Wake.to_string(), "woken: held until first ready and for a stable window after");
     }
 }

@@ -79,11 +79,7 @@ impl Observation {
     /// Reads both windows.
     #[must_use]
     pub fn read(now: Instant, stable: &Window, panic: &Window, ready: u32) -> Self {
-        Self {
-            stable: stable.average(now),
-            panic: panic.average(now),
-            ready,
-        }
+        Self { stable: stable.average(now), panic: panic.average(now), ready }
     }
 }
 
@@ -95,12 +91,7 @@ impl Decider {
     #[must_use]
     pub fn new(epoch: Instant, knobs: Knobs, now: Instant, ready: u32) -> Self {
         let recent = MaxWindow::new(epoch, knobs.scale_down_delay);
-        Self {
-            knobs,
-            panic_since: (ready > 1).then_some(now),
-            panic_max: ready,
-            recent,
-        }
+        Self { knobs, panic_since: (ready > 1).then_some(now), panic_max: ready, recent }
     }
 
     /// Changes the knobs and keeps the state.
@@ -159,10 +150,7 @@ impl Decider {
     fn watch_panic(&mut self, now: Instant, wanted: f64, ready: f64) {
         if wanted / ready >= self.knobs.panic_threshold {
             self.panic_since = Some(now);
-        } else if self
-            .panic_since
-            .is_some_and(|since| since + self.knobs.stable_window < now)
-        {
+        } else if self.panic_since.is_some_and(|since| since + self.knobs.stable_window < now) {
             self.panic_since = None;
             self.panic_max = 0;
         }
@@ -173,11 +161,7 @@ impl Decider {
         let ready = at_least_one(ready);
         // Rounded outwards: a rate that allows less than one replica's change would never let it change.
         let most = (self.knobs.max_up_rate * ready).ceil();
-        let least = if self.knobs.reachable {
-            (ready / self.knobs.max_down_rate).floor()
-        } else {
-            0.0
-        };
+        let least = if self.knobs.reachable { (ready / self.knobs.max_down_rate).floor() } else { 0.0 };
         let desired = wanted.max(least).min(most) as u32;
         if wanted > 0.0 && self.knobs.activation > 1 && self.knobs.activation > desired {
             (self.knobs.activation, Reason::Activation)
@@ -222,19 +206,11 @@ mod tests {
     }
 
     fn knobs() -> Knobs {
-        Knobs {
-            target: 1.0,
-            total: 1.0,
-            ..Knobs::from(&Scaling::default())
-        }
+        Knobs { target: 1.0, total: 1.0, ..Knobs::from(&Scaling::default()) }
     }
 
     fn seen(stable: f64, panic: f64, ready: u32) -> Observation {
-        Observation {
-            stable: Some(stable),
-            panic: Some(panic),
-            ready,
-        }
+        Observation { stable: Some(stable), panic: Some(panic), ready }
     }
 
     fn decider(knobs: Knobs) -> (Instant, Decider) {
@@ -246,11 +222,7 @@ mod tests {
     fn no_data_no_decision_and_no_change_of_state() {
         let t0 = clock::now();
         let mut d = Decider::new(t0, knobs(), t0, 5);
-        let nothing = Observation {
-            stable: None,
-            panic: Some(9.0),
-            ready: 5,
-        };
+        let nothing = Observation { stable: None, panic: Some(9.0), ready: 5 };
         assert_eq!(d.decide(t0 + secs(600), &nothing), None);
         assert!(d.in_panic());
     }
@@ -260,24 +232,14 @@ mod tests {
         let t0 = clock::now();
         let mut d = Decider::new(t0, knobs(), t0, 5);
         let held = d.decide(t0 + secs(60), &seen(1.0, 1.0, 5)).expect("data");
-        assert_eq!(
-            (held.desired, held.reason, held.in_panic),
-            (5, Reason::PanicHeld, true)
-        );
+        assert_eq!((held.desired, held.reason, held.in_panic), (5, Reason::PanicHeld, true));
         let freed = d.decide(t0 + secs(62), &seen(1.0, 1.0, 5)).expect("data");
-        assert_eq!(
-            (freed.desired, freed.reason, freed.in_panic),
-            (2, Reason::MaxDownRate, false)
-        );
+        assert_eq!((freed.desired, freed.reason, freed.in_panic), (2, Reason::MaxDownRate, false));
     }
 
     #[test]
     fn every_reason_says_which_rule_settled_the_number() {
-        let (t0, mut d) = decider(Knobs {
-            max_up_rate: 3.0,
-            panic_threshold: 10.0,
-            ..knobs()
-        });
+        let (t0, mut d) = decider(Knobs { max_up_rate: 3.0, panic_threshold: 10.0, ..knobs() });
         let mut ask = |s, stable, panic, ready| {
             let d = d.decide(t0 + secs(s), &seen(stable, panic, ready)).expect("data");
             (d.desired, d.reason)
@@ -290,15 +252,9 @@ mod tests {
         assert_eq!(ask(10, 4.0, 8.0, 6), (8, Reason::Panic));
         assert_eq!(ask(12, 4.0, 1.0, 8), (8, Reason::PanicHeld));
 
-        let (t0, mut d) = decider(Knobs {
-            activation: 3,
-            scale_down_delay: secs(10),
-            ..knobs()
-        });
-        let mut ask = |s, stable| {
-            d.decide(t0 + secs(s), &seen(stable, 0.0, 1))
-                .map(|d| (d.desired, d.reason))
-        };
+        let (t0, mut d) = decider(Knobs { activation: 3, scale_down_delay: secs(10), ..knobs() });
+        let mut ask =
+            |s, stable| d.decide(t0 + secs(s), &seen(stable, 0.0, 1)).map(|d| (d.desired, d.reason));
         assert_eq!(ask(0, 0.1), Some((3, Reason::Activation)));
         assert_eq!(ask(2, 0.0), Some((3, Reason::ScaleDownDelay)));
         assert_eq!(ask(10, 0.0), Some((0, Reason::Idle)));
@@ -307,15 +263,8 @@ mod tests {
     #[test]
     fn spare_capacity_is_counted_by_the_panic_average() {
         for (burst, excess) in [(-1.0, -1), (0.0, 0), (3.0, -2)] {
-            let (t0, mut d) = decider(Knobs {
-                burst_capacity: burst,
-                total: 2.0,
-                ..knobs()
-            });
-            assert_eq!(
-                d.decide(t0, &seen(0.0, 2.5, 2)).map(|d| d.excess_burst),
-                Some(excess)
-            );
+            let (t0, mut d) = decider(Knobs { burst_capacity: burst, total: 2.0, ..knobs() });
+            assert_eq!(d.decide(t0, &seen(0.0, 2.5, 2)).map(|d| d.excess_burst), Some(excess));
         }
     }
 

@@ -22,22 +22,14 @@ impl MaxWindow {
     /// An empty window whose steps begin at `epoch`. A part of a step in `span` counts as a whole one.
     #[must_use]
     pub fn new(epoch: Instant, span: Duration) -> Self {
-        Self {
-            epoch,
-            steps: steps(span),
-            falling: VecDeque::new(),
-        }
+        Self { epoch, steps: steps(span), falling: VecDeque::new() }
     }
 
     /// Records `count` and returns the maximum of the window that ends with the step of `now`.
     pub fn record(&mut self, now: Instant, count: u32) -> u32 {
         let newest = self.falling.back().map_or(0, |&(step, _)| step);
         let step = (now.saturating_duration_since(self.epoch).as_secs() / GRANULARITY).max(newest);
-        while self
-            .falling
-            .front()
-            .is_some_and(|&(old, _)| step - old >= self.steps)
-        {
+        while self.falling.front().is_some_and(|&(old, _)| step - old >= self.steps) {
             self.falling.pop_front();
         }
         while self.falling.back().is_some_and(|&(_, lower)| lower <= count) {

@@ -90,11 +90,7 @@ impl Starts {
     /// Until when a new request is to be refused, if nothing is ready. `None`: it may wait, for a start can be tried.
     #[must_use]
     pub fn refuses(&self, now: Instant) -> Option<Instant> {
-        if self.given_up() {
-            self.may_start(now).err()
-        } else {
-            None
-        }
+        if self.given_up() { self.may_start(now).err() } else { None }
     }
 
     /// Starts that failed in a row.
@@ -108,9 +104,9 @@ fn after_failures(failures: u32) -> Duration {
     match failures {
         0 => Duration::ZERO,
         n if n < PATIENCE => SHORT[n as usize - 1],
-        n => 2u32
-            .checked_pow(n - PATIENCE)
-            .map_or(LONGEST, |factor| LONG.saturating_mul(factor).min(LONGEST)),
+        n => {
+            2u32.checked_pow(n - PATIENCE).map_or(LONGEST, |factor| LONG.saturating_mul(factor).min(LONGEST))
+        }
     }
 }
 
@@ -130,9 +126,7 @@ mod tests {
         (0..n)
             .map(|_| {
                 starts.failed(now, fatal);
-                let at = starts
-                    .may_start(now)
-                    .expect_err("a failed start is followed by a wait");
+                let at = starts.may_start(now).expect_err("a failed start is followed by a wait");
                 let wait = at - now;
                 now = at;
                 wait.as_millis() as u64
@@ -171,10 +165,7 @@ mod tests {
         (0..5).for_each(|i| starts.failed(t0 + ms(i), false));
         assert_eq!((starts.failures(), starts.given_up()), (1, false));
         starts.failed(t0 + ms(50), true);
-        assert_eq!(
-            (starts.given_up(), starts.may_start(t0 + ms(50))),
-            (true, Err(t0 + ms(1050)))
-        );
+        assert_eq!((starts.given_up(), starts.may_start(t0 + ms(50))), (true, Err(t0 + ms(1050))));
     }
 
     #[test]
@@ -185,10 +176,7 @@ mod tests {
         for wait in [0, 100, 400, 400, 400] {
             starts.succeeded();
             starts.died_after_ready(t0, ms(10));
-            assert_eq!(
-                starts.may_start(t0),
-                if wait == 0 { Ok(()) } else { Err(t0 + ms(wait)) }
-            );
+            assert_eq!(starts.may_start(t0), if wait == 0 { Ok(()) } else { Err(t0 + ms(wait)) });
             assert!(!starts.given_up());
         }
         starts.died_after_ready(t0, ms(1000));

@@ -59,15 +59,7 @@ impl Window {
     ) -> Self {
         let granularity = granularity.max(1);
         let buckets = zeros(span, granularity);
-        Self {
-            epoch,
-            span,
-            granularity,
-            buckets,
-            total: 0.0,
-            ends: None,
-            aggregation,
-        }
+        Self { epoch, span, granularity, buckets, total: 0.0, ends: None, aggregation }
     }
 
     /// How long the window is.
@@ -124,8 +116,7 @@ impl Window {
     /// Whether nothing was recorded for more than a window.
     #[must_use]
     pub fn is_empty(&self, now: Instant) -> bool {
-        self.ends
-            .is_none_or(|(_, last)| self.time(self.index(now).saturating_sub(last)) > self.span)
+        self.ends.is_none_or(|(_, last)| self.time(self.index(now).saturating_sub(last)) > self.span)
     }
 
     /// From when on the average is zero or none, if only zeros or nothing are recorded from now on. `None` when it
@@ -135,9 +126,7 @@ impl Window {
         let (first, last) = self.ends?;
         let len = self.buckets.len() as u64;
         let oldest = first.max((last + 1).saturating_sub(len));
-        let loaded = (oldest..=last)
-            .rev()
-            .find(|&i| self.buckets[self.slot(i)] != 0.0)?;
+        let loaded = (oldest..=last).rev().find(|&i| self.buckets[self.slot(i)] != 0.0)?;
         Some(self.epoch + self.time(loaded + len))
     }
 
@@ -242,14 +231,8 @@ mod tests {
         let (t0, mut w) = window(6);
         w.record(t0, 5.0);
         assert_eq!(w.average(t0 + secs(5.9)), Some(5.0));
-        assert_eq!(
-            (w.average(t0 + secs(6.0)), w.is_empty(t0 + secs(6.0))),
-            (Some(0.0), false)
-        );
-        assert_eq!(
-            (w.average(t0 + secs(7.0)), w.is_empty(t0 + secs(7.0))),
-            (None, true)
-        );
+        assert_eq!((w.average(t0 + secs(6.0)), w.is_empty(t0 + secs(6.0))), (Some(0.0), false));
+        assert_eq!((w.average(t0 + secs(7.0)), w.is_empty(t0 + secs(7.0))), (None, true));
         w.record(t0 + secs(9.0), 1.0);
         assert_eq!(w.average(t0 + secs(9.0)), Some(1.0));
     }

@@ -98,25 +98,12 @@ mod tests {
     #[test]
     fn both_must_hold_and_nothing_may_be_in_flight() {
         let t0 = clock::now();
-        let mut idle = Idleness {
-            busy: false,
-            since: t0,
-            clear_at: None,
-        };
-        assert_eq!(
-            scale_to_zero(t0 + secs(29), &idle, secs(30)),
-            Zero::At(t0 + secs(30))
-        );
+        let mut idle = Idleness { busy: false, since: t0, clear_at: None };
+        assert_eq!(scale_to_zero(t0 + secs(29), &idle, secs(30)), Zero::At(t0 + secs(30)));
         assert_eq!(scale_to_zero(t0 + secs(30), &idle, secs(30)), Zero::Now);
         idle.clear_at = Some(t0 + secs(60));
-        assert_eq!(
-            scale_to_zero(t0 + secs(30), &idle, secs(30)),
-            Zero::At(t0 + secs(60))
-        );
-        assert_eq!(
-            scale_to_zero(t0 + secs(60), &idle, secs(90)),
-            Zero::At(t0 + secs(90))
-        );
+        assert_eq!(scale_to_zero(t0 + secs(30), &idle, secs(30)), Zero::At(t0 + secs(60)));
+        assert_eq!(scale_to_zero(t0 + secs(60), &idle, secs(90)), Zero::At(t0 + secs(90)));
         idle.busy = true;
         assert_eq!(scale_to_zero(t0 + secs(900), &idle, secs(30)), Zero::Busy);
     }
@@ -129,10 +116,7 @@ mod tests {
         assert_eq!(wake.floor(t0, window), 0);
         wake.wake(t0, 3);
         wake.wake(t0 + secs(1), 2);
-        assert_eq!(
-            (wake.pending(), wake.floor(t0 + secs(3600), window)),
-            (Some((3, t0)), 3)
-        );
+        assert_eq!((wake.pending(), wake.floor(t0 + secs(3600), window)), (Some((3, t0)), 3));
         let ready = t0 + secs(4000);
         wake.ready(ready);
         wake.ready(ready + secs(50));

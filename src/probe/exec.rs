@@ -38,21 +38,11 @@ impl Command {
         if !self.context.working_dir.as_os_str().is_empty() {
             command.current_dir(&self.context.working_dir);
         }
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let leader = command.spawn().map_err(|e| failed(&e))?;
-        let mut running = Running {
-            pid: Pid::from_child(&leader),
-            leader: Some(leader),
-        };
+        let mut running = Running { pid: Pid::from_child(&leader), leader: Some(leader) };
         let status = running.ended().await.map_err(|e| failed(&e))?;
-        if status.success() {
-            Ok(())
-        } else {
-            Err(failed(&status))
-        }
+        if status.success() { Ok(()) } else { Err(failed(&status)) }
     }
 }
 
@@ -70,9 +60,7 @@ impl Running {
         }
         // Before reaping: only an unreaped leader pins the group's id.
         let _ = kill_process_group(self.pid, Signal::KILL);
-        self.leader
-            .take()
-            .map_or(Err(io::ErrorKind::NotFound.into()), |mut leader| leader.wait())
+        self.leader.take().map_or(Err(io::ErrorKind::NotFound.into()), |mut leader| leader.wait())
     }
 }
 
@@ -99,9 +87,7 @@ impl Drop for Running {
         let _ = kill_process_group(self.pid, Signal::KILL);
         if !matches!(leader.try_wait(), Ok(Some(_))) {
             // It ends in a moment, or hangs in a driver: neither may hold up the caller.
-            let _ = std::thread::Builder::new()
-                .name("reap".to_owned())
-                .spawn(move || leader.wait());
+            let _ = std::thread::Builder::new().name("reap".to_owned()).spawn(move || leader.wait());
         }
     }
 }

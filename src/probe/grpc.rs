@@ -40,10 +40,7 @@ impl Check {
             let response = sender.send_request(request).await.map_err(failed)?;
             let (head, mut body) = response.into_parts();
             if head.status != 200 {
-                return Err(ProbeFailure::NotServing(format!(
-                    "HTTP status {}",
-                    head.status.as_u16()
-                )));
+                return Err(ProbeFailure::NotServing(format!("HTTP status {}", head.status.as_u16())));
             }
             let mut data = BytesMut::new();
             let mut trailers = HeaderMap::new();
@@ -51,22 +48,13 @@ impl Check {
                 match frame.map_err(failed)?.into_data() {
                     Ok(part) if data.len() + part.len() <= RESPONSE_BYTES => data.extend_from_slice(&part),
                     Ok(_) => {
-                        return Err(ProbeFailure::Protocol(
-                            "gRPC health check: answer too long".to_owned(),
-                        ));
+                        return Err(ProbeFailure::Protocol("gRPC health check: answer too long".to_owned()));
                     }
                     Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
                 }
             }
             // An error may come without a body: then its status is in the head.
-            judge(
-                if trailers.contains_key("grpc-status") {
-                    &trailers
-                } else {
-                    &head.headers
-                },
-                &data,
-            )
+            judge(if trailers.contains_key("grpc-status") { &trailers } else { &head.headers }, &data)
         };
         drive(connection, exchange).await
     }
@@ -74,14 +62,9 @@ impl Check {
     fn request(&self, limit: Duration) -> Result<Request<Full<Bytes>>, ProbeFailure> {
         let invalid = |e: http::Error| ProbeFailure::Invalid(e.to_string());
         let authority = self.address.to_string();
-        let uri = Uri::builder()
-            .scheme("http")
-            .authority(authority)
-            .path_and_query(METHOD)
-            .build();
-        let mut request = Request::post(uri.map_err(invalid)?)
-            .body(Full::new(encode(&self.service)))
-            .map_err(invalid)?;
+        let uri = Uri::builder().scheme("http").authority(authority).path_and_query(METHOD).build();
+        let mut request =
+            Request::post(uri.map_err(invalid)?).body(Full::new(encode(&self.service))).map_err(invalid)?;
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -117,30 +100,18 @@ fn put_varint(to: &mut BytesMut, mut value: u64) {
 
 /// What the call's status and the body say.
 fn judge(status: &HeaderMap, body: &[u8]) -> Result<(), ProbeFailure> {
-    let text = |name: &str| {
-        status
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or("")
-    };
+    let text = |name: &str| status.get(name).and_then(|value| value.to_str().ok()).unwrap_or("");
     match text("grpc-status") {
         "0" => {}
         "" => {
-            return Err(ProbeFailure::Protocol(
-                "gRPC health check: no grpc-status".to_owned(),
-            ));
+            return Err(ProbeFailure::Protocol("gRPC health check: no grpc-status".to_owned()));
         }
         "5" => return Err(ProbeFailure::NotServing("no such service (NOT_FOUND)".to_owned())),
         "12" => {
-            return Err(ProbeFailure::NotServing(
-                "the app has no health service (UNIMPLEMENTED)".to_owned(),
-            ));
+            return Err(ProbeFailure::NotServing("the app has no health service (UNIMPLEMENTED)".to_owned()));
         }
         code => {
-            return Err(ProbeFailure::NotServing(format!(
-                "status {code} {}",
-                text("grpc-message")
-            )));
+            return Err(ProbeFailure::NotServing(format!("status {code} {}", text("grpc-message"))));
         }
     }
     match serving_status(body) {
@@ -148,9 +119,7 @@ fn judge(status: &HeaderMap, body: &[u8]) -> Result<(), ProbeFailure> {
         Some(2) => Err(ProbeFailure::NotServing("NOT_SERVING".to_owned())),
         Some(3) => Err(ProbeFailure::NotServing("SERVICE_UNKNOWN".to_owned())),
         Some(other) => Err(ProbeFailure::NotServing(format!("serving status {other}"))),
-        None => Err(ProbeFailure::Protocol(
-            "gRPC health check: the answer cannot be read".to_owned(),
-        )),
+        None => Err(ProbeFailure::Protocol("gRPC health check: the answer cannot be read".to_owned())),
     }
 }
 
@@ -214,14 +183,8 @@ mod tests {
     fn reads_the_answer() {
         assert_eq!(serving_status(&[0, 0, 0, 0, 2, 8, 1]), Some(1));
         assert_eq!(serving_status(&[0, 0, 0, 0, 0]), Some(0));
-        assert_eq!(
-            serving_status(&[0, 0, 0, 0, 7, 0x12, 1, b'x', 0x1d, 0, 0, 0]),
-            None
-        );
-        assert_eq!(
-            serving_status(&[0, 0, 0, 0, 10, 0x12, 1, b'x', 0x1d, 0, 0, 0, 0, 8, 2]),
-            Some(2)
-        );
+        assert_eq!(serving_status(&[0, 0, 0, 0, 7, 0x12, 1, b'x', 0x1d, 0, 0, 0]), None);
+        assert_eq!(serving_status(&[0, 0, 0, 0, 10, 0x12, 1, b'x', 0x1d, 0, 0, 0, 0, 8, 2]), Some(2));
         assert_eq!(serving_status(&[1, 0, 0, 0, 0]), None);
         assert_eq!(serving_status(&[]), None);
     }
@@ -236,18 +199,8 @@ mod tests {
         };
         let serving = [0, 0, 0, 0, 2, 8, 1];
         assert!(judge(&status("0"), &serving).is_ok());
-        assert!(
-            judge(&status("12"), &serving)
-                .unwrap_err()
-                .to_string()
-                .contains("no health service")
-        );
-        assert!(
-            judge(&status("0"), &[0, 0, 0, 0, 2, 8, 2])
-                .unwrap_err()
-                .to_string()
-                .contains("NOT_SERVING")
-        );
+        assert!(judge(&status("12"), &serving).unwrap_err().to_string().contains("no health service"));
+        assert!(judge(&status("0"), &[0, 0, 0, 0, 2, 8, 2]).unwrap_err().to_string().contains("NOT_SERVING"));
         assert!(judge(&HeaderMap::new(), &serving).is_err());
     }
 

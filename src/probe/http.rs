@@ -37,22 +37,14 @@ impl Get {
         let failed = |e: hyper::Error| ProbeFailure::Protocol(format!("GET {}: {e}", self.path));
         let (mut sender, connection) = builder.handshake::<_, Empty<Bytes>>(io).await.map_err(failed)?;
         let mut connection = Box::pin(connection);
-        let response = drive(&mut connection, sender.send_request(request))
-            .await
-            .map_err(failed)?;
+        let response = drive(&mut connection, sender.send_request(request)).await.map_err(failed)?;
         let status = response.status().as_u16();
         // The answer is known: the rest must not delay it.
-        tokio::spawn(timeout(
-            DRAIN_TIME,
-            drive(connection, drain(response.into_body())),
-        ));
+        tokio::spawn(timeout(DRAIN_TIME, drive(connection, drain(response.into_body()))));
         if (200..400).contains(&status) {
             Ok(())
         } else {
-            Err(ProbeFailure::Status {
-                path: self.path.clone(),
-                status,
-            })
+            Err(ProbeFailure::Status { path: self.path.clone(), status })
         }
     }
 

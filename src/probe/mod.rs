@@ -124,15 +124,9 @@ impl Prober {
                 address: at(*port, addresses.grpc.unwrap_or(addresses.http)),
                 service: service.clone(),
             }),
-            Probe::Exec { command } => Kind::Exec(exec::Command {
-                argv: command.clone(),
-                context: exec,
-            }),
+            Probe::Exec { command } => Kind::Exec(exec::Command { argv: command.clone(), context: exec }),
         };
-        Self {
-            kind,
-            timeout: DEFAULT_TIMEOUT,
-        }
+        Self { kind, timeout: DEFAULT_TIMEOUT }
     }
 
     /// With another timeout for each attempt, at most [`MAX_TIMEOUT`].
@@ -166,9 +160,7 @@ impl Prober {
                 Kind::Exec(command) => command.check().await,
             }
         };
-        timeout(limit, attempt)
-            .await
-            .unwrap_or(Err(ProbeFailure::Timeout(limit)))
+        timeout(limit, attempt).await.unwrap_or(Err(ProbeFailure::Timeout(limit)))
     }
 
     /// Attempts until one succeeds, and says how long that took since `started`; until `deadline` at most.
@@ -176,9 +168,7 @@ impl Prober {
         let mut attempts = 0;
         loop {
             let begun = clock::now();
-            let left = deadline
-                .saturating_duration_since(begun)
-                .max(Duration::from_millis(1));
+            let left = deadline.saturating_duration_since(begun).max(Duration::from_millis(1));
             let result = self.check_within(self.timeout.min(left)).await;
             let now = clock::now();
             let after = now.saturating_duration_since(started);
@@ -187,16 +177,10 @@ impl Prober {
                 Ok(()) => return Ok(after),
                 Err(failure) => failure,
             };
-            let cost = matches!(self.kind, Kind::Exec(_))
-                .then(|| now - begun)
-                .unwrap_or_default();
+            let cost = matches!(self.kind, Kind::Exec(_)).then(|| now - begun).unwrap_or_default();
             let pause = schedule::pause(after, cost);
             if now + pause >= deadline || matches!(last, ProbeFailure::Invalid(_)) {
-                return Err(NotReady {
-                    after,
-                    attempts,
-                    last,
-                });
+                return Err(NotReady { after, attempts, last });
             }
             sleep(pause).await;
         }
@@ -231,14 +215,9 @@ async fn drive<T>(connection: impl Future, exchange: impl Future<Output = T>) ->
 /// Adds the names and values to `into`, or says which is not allowed.
 fn add_headers(into: &mut HeaderMap, headers: &[(String, String)]) -> Result<(), ProbeFailure> {
     for (name, value) in headers {
-        let parsed = (
-            name.parse::<::http::HeaderName>(),
-            value.parse::<::http::HeaderValue>(),
-        );
+        let parsed = (name.parse::<::http::HeaderName>(), value.parse::<::http::HeaderValue>());
         let (Ok(name), Ok(value)) = parsed else {
-            return Err(ProbeFailure::Invalid(format!(
-                "header {name}: {value:?} is not allowed"
-            )));
+            return Err(ProbeFailure::Invalid(format!("header {name}: {value:?} is not allowed")));
         };
         into.insert(name, value);
     }

@@ -28,17 +28,11 @@ fn prober(probe: &Probe, http: SocketAddr) -> Prober {
 }
 
 fn get(path: &str) -> Probe {
-    Probe::HttpGet {
-        path: path.into(),
-        port: None,
-        headers: vec![("X-Test".into(), "yes".into())],
-    }
+    Probe::HttpGet { path: path.into(), port: None, headers: vec![("X-Test".into(), "yes".into())] }
 }
 
 fn exec(script: &str) -> Probe {
-    Probe::Exec {
-        command: vec!["sh".into(), "-c".into(), script.into()],
-    }
+    Probe::Exec { command: vec!["sh".into(), "-c".into(), script.into()] }
 }
 
 /// Answers every connection with `answer`, and keeps what it was asked.
@@ -88,10 +82,7 @@ async fn an_app_that_listens_late_is_found_soon_after() {
     let took = probe.until_ready(start, start + SOON).await.unwrap();
     let (listens, _listener) = app.await.unwrap();
     let late = took.saturating_sub(listens - start);
-    assert!(
-        took >= Duration::from_millis(30) && late < Duration::from_millis(100),
-        "{late:?} late"
-    );
+    assert!(took >= Duration::from_millis(30) && late < Duration::from_millis(100), "{late:?} late");
 }
 
 #[tokio::test]
@@ -99,14 +90,9 @@ async fn gives_up_at_the_deadline_and_says_why() {
     let (listener, address) = listener().await;
     drop(listener);
     let start = clock::now();
-    let failed = prober(&get("/"), address)
-        .until_ready(start, start + Duration::from_millis(40))
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(failed.last, ProbeFailure::Refused(_)) && failed.attempts > 5,
-        "{failed:?}"
-    );
+    let failed =
+        prober(&get("/"), address).until_ready(start, start + Duration::from_millis(40)).await.unwrap_err();
+    assert!(matches!(failed.last, ProbeFailure::Refused(_)) && failed.attempts > 5, "{failed:?}");
     assert!(clock::now() - start < SOON);
 }
 
@@ -125,12 +111,7 @@ async fn http_judges_by_status() {
         let (listener, address) = listener().await;
         let mut asked = raw_server(listener, answer);
         let result = prober(&get("/ready?a=1"), address).check().await;
-        assert_eq!(
-            result.is_ok(),
-            ready,
-            "{}: {result:?}",
-            String::from_utf8_lossy(answer)
-        );
+        assert_eq!(result.is_ok(), ready, "{}: {result:?}", String::from_utf8_lossy(answer));
         let asked = asked.recv().await.unwrap();
         assert!(asked.starts_with("GET /ready?a=1 HTTP/1.1\r\n"), "{asked}");
         assert!(
@@ -150,39 +131,21 @@ async fn a_huge_head_and_silence_are_failures() {
     assert!(matches!(huge, Err(ProbeFailure::Protocol(_))), "{huge:?}");
 
     let (_silent, address) = listener().await;
-    for probe in [
-        get("/"),
-        Probe::Grpc {
-            port: None,
-            service: String::new(),
-        },
-    ] {
+    for probe in [get("/"), Probe::Grpc { port: None, service: String::new() }] {
         let limit = Duration::from_millis(30);
         let silent = prober(&probe, address).with_timeout(limit).check().await;
-        assert!(
-            matches!(silent, Err(ProbeFailure::Timeout(t)) if t == limit),
-            "{silent:?}"
-        );
+        assert!(matches!(silent, Err(ProbeFailure::Timeout(t)) if t == limit), "{silent:?}");
     }
 }
 
 #[tokio::test]
 async fn a_probe_that_cannot_be_made_fails_at_once() {
     let (_listener, address) = listener().await;
-    let probe = Probe::HttpGet {
-        path: "/".into(),
-        port: None,
-        headers: vec![("bad header".into(), "x".into())],
-    };
+    let probe =
+        Probe::HttpGet { path: "/".into(), port: None, headers: vec![("bad header".into(), "x".into())] };
     let start = clock::now();
-    let failed = prober(&probe, address)
-        .until_ready(start, start + SOON)
-        .await
-        .unwrap_err();
-    assert!(
-        matches!(failed.last, ProbeFailure::Invalid(_)) && failed.attempts == 1,
-        "{failed:?}"
-    );
+    let failed = prober(&probe, address).until_ready(start, start + SOON).await.unwrap_err();
+    assert!(matches!(failed.last, ProbeFailure::Invalid(_)) && failed.attempts == 1, "{failed:?}");
 }
 
 /// A health service that says `serving` from the third question on.
@@ -197,19 +160,11 @@ async fn health(request: Request<Incoming>, asked: Arc<AtomicU32>) -> Result<Res
             .body(Full::new(Bytes::new()).with_trailers(std::future::ready(None).boxed()))
             .unwrap());
     }
-    let status = if asked.fetch_add(1, Ordering::Relaxed) < 2 {
-        2
-    } else {
-        1
-    };
+    let status = if asked.fetch_add(1, Ordering::Relaxed) < 2 { 2 } else { 1 };
     let body = Full::new(Bytes::copy_from_slice(&[0, 0, 0, 0, 2, 8, status]));
-    let trailers = HeaderMap::from_iter([(
-        ::http::HeaderName::from_static("grpc-status"),
-        "0".parse().unwrap(),
-    )]);
-    Ok(response
-        .body(body.with_trailers(async { Some(Ok(trailers)) }.boxed()))
-        .unwrap())
+    let trailers =
+        HeaderMap::from_iter([(::http::HeaderName::from_static("grpc-status"), "0".parse().unwrap())]);
+    Ok(response.body(body.with_trailers(async { Some(Ok(trailers)) }.boxed())).unwrap())
 }
 
 type Trailers = futures_util::future::BoxFuture<'static, Option<Result<HeaderMap, Infallible>>>;
@@ -227,15 +182,7 @@ async fn grpc_waits_for_serving() {
             tokio::spawn(async move { server.serve_connection(TokioIo::new(stream), service).await });
         }
     });
-    let check = |service: &str| {
-        prober(
-            &Probe::Grpc {
-                port: None,
-                service: service.into(),
-            },
-            address,
-        )
-    };
+    let check = |service: &str| prober(&Probe::Grpc { port: None, service: service.into() }, address);
     let unknown = check("other").check().await.unwrap_err();
     assert!(unknown.to_string().contains("NOT_FOUND"), "{unknown}");
     let not_yet = check("iris").check().await.unwrap_err();
@@ -250,25 +197,9 @@ async fn grpc_goes_to_its_own_port() {
         http: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
         grpc: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 2))),
     };
-    let at = |probe| {
-        Prober::new(&probe, addresses, ExecContext::default())
-            .address()
-            .map(|a| a.port())
-    };
-    assert_eq!(
-        at(Probe::Grpc {
-            port: None,
-            service: String::new()
-        }),
-        Some(2)
-    );
-    assert_eq!(
-        at(Probe::Grpc {
-            port: Some(3),
-            service: String::new()
-        }),
-        Some(3)
-    );
+    let at = |probe| Prober::new(&probe, addresses, ExecContext::default()).address().map(|a| a.port());
+    assert_eq!(at(Probe::Grpc { port: None, service: String::new() }), Some(2));
+    assert_eq!(at(Probe::Grpc { port: Some(3), service: String::new() }), Some(3));
     assert_eq!(at(get("/")), Some(1));
     assert_eq!(at(exec("true")), None);
 }
@@ -276,10 +207,7 @@ async fn grpc_goes_to_its_own_port() {
 #[tokio::test]
 async fn exec_runs_where_the_replica_does() {
     let dir = tempfile::tempdir().unwrap();
-    let context = ExecContext {
-        env: vec![("A".into(), "1".into())],
-        working_dir: dir.path().into(),
-    };
+    let context = ExecContext { env: vec![("A".into(), "1".into())], working_dir: dir.path().into() };
     let (_listener, http) = listener().await;
     let addresses = Addresses { http, grpc: None };
     let probe = Prober::new(&exec("test \"$A\" = 1 && test -f flag"), addresses, context);
@@ -292,15 +220,7 @@ async fn exec_runs_where_the_replica_does() {
     });
     let start = clock::now();
     probe.until_ready(start, start + SOON).await.unwrap();
-    let gone = prober(
-        &Probe::Exec {
-            command: vec!["/no/such".into()],
-        },
-        http,
-    )
-    .check()
-    .await
-    .unwrap_err();
+    let gone = prober(&Probe::Exec { command: vec!["/no/such".into()] }, http).check().await.unwrap_err();
     assert!(gone.to_string().starts_with("/no/such: "), "{gone}");
 }
 
@@ -308,10 +228,7 @@ async fn exec_runs_where_the_replica_does() {
 async fn exec_is_killed_with_its_group_at_the_timeout() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("pids");
-    let script = format!(
-        "sleep 60 & echo $! $$ > {0}.new; mv {0}.new {0}; wait",
-        file.display()
-    );
+    let script = format!("sleep 60 & echo $! $$ > {0}.new; mv {0}.new {0}; wait", file.display());
     let (_listener, http) = listener().await;
     let probe = prober(&exec(&script), http).with_timeout(Duration::from_secs(1));
     let slow = probe.check().await;

@@ -214,7 +214,9 @@ impl HttpBody for RequestBody {
         match self {
             Self::Empty => true,
             Self::Stream(incoming) => incoming.is_end_stream(),
-            Self::Prefetched(body) => body.frames.is_empty() && body.error.is_none() && body.rest.is_end_stream(),
+            Self::Prefetched(body) => {
+                body.frames.is_empty() && body.error.is_none() && body.rest.is_end_stream()
+            }
         }
     }
 

@@ -235,7 +235,10 @@ impl<E: Clone, R: Clone> Clone for Breaker<E, R> {
 
 impl<E: Clone, R: Clone> fmt::Debug for Breaker<E, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Breaker").field("waiting", &self.waiting()).field("in_flight", &self.in_flight()).finish()
+        f.debug_struct("Breaker")
+            .field("waiting", &self.waiting())
+            .field("in_flight", &self.in_flight())
+            .finish()
     }
 }
 

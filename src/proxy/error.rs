@@ -145,9 +145,11 @@ impl ProxyError {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::NoService(_) | Self::NoHost | Self::BadRequest(_) | Self::RateLimit { .. } | Self::ClientGone => {
-                Fault::Client
-            }
+            Self::NoService(_)
+            | Self::NoHost
+            | Self::BadRequest(_)
+            | Self::RateLimit { .. }
+            | Self::ClientGone => Fault::Client,
             Self::Overflow { .. } | Self::Asleep | Self::Refused(_) => Fault::Capacity,
             Self::Timeout { stage: Stage::Activation, .. } => Fault::Capacity,
             Self::Timeout { .. } | Self::App(_) => Fault::App,

@@ -104,7 +104,8 @@ impl Forward {
         head::response(&mut response);
         let status = response.status();
         let metrics = metrics.clone();
-        let exchange = Exchange::new(permit, self.counted, lease, metrics, self.started, sent, status.as_u16());
+        let exchange =
+            Exchange::new(permit, self.counted, lease, metrics, self.started, sent, status.as_u16());
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return match upgrade {
                 Some(client) => {

@@ -231,7 +231,8 @@ fn add_forwarding(headers: &mut HeaderMap, conn: &Conn, host: &HeaderValue) {
     // RFC 7239: IPv6 addresses are bracketed, and anything but a token is quoted.
     let ip = conn.peer_ip.to_str().expect("an address is ASCII");
     let mut element = String::with_capacity(48 + host.len());
-    let written = if ip.contains(':') { write!(element, "for=\"[{ip}]\"") } else { write!(element, "for={ip}") };
+    let written =
+        if ip.contains(':') { write!(element, "for=\"[{ip}]\"") } else { write!(element, "for={ip}") };
     written.expect("a String takes everything");
     if let Ok(host) = host.to_str()
         && !host.contains(['"', '\\'])
@@ -302,7 +303,10 @@ mod tests {
     fn an_absolute_target_wins_over_host() {
         let (parts, _) =
             canonicalised(Request::get("http://real:1/p?q").header("host", "forged").body(()).unwrap());
-        assert_eq!((parts.headers["host"].to_str().unwrap(), parts.uri.to_string()), ("real:1", "/p?q".into()));
+        assert_eq!(
+            (parts.headers["host"].to_str().unwrap(), parts.uri.to_string()),
+            ("real:1", "/p?q".into())
+        );
     }
 
     #[test]
@@ -313,7 +317,10 @@ mod tests {
         assert_eq!(request.uri().to_string(), "http://h:1/p?q");
         assert!(!request.headers().contains_key(HOST));
         shape(&mut request, Wire::H1).unwrap();
-        assert_eq!((request.uri().to_string(), &request.headers()[HOST]), ("/p?q".into(), &"h:1".parse().unwrap()));
+        assert_eq!(
+            (request.uri().to_string(), &request.headers()[HOST]),
+            ("/p?q".into(), &"h:1".parse().unwrap())
+        );
     }
 
     #[test]
@@ -342,14 +349,23 @@ mod tests {
         };
         let (parts, traits) = canonicalised(upgrade("websocket"));
         assert!(traits.upgrade);
-        assert_eq!((&parts.headers["connection"], &parts.headers["upgrade"]), (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap()));
+        assert_eq!(
+            (&parts.headers["connection"], &parts.headers["upgrade"]),
+            (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap())
+        );
         let (parts, traits) = canonicalised(upgrade("h2c"));
-        assert!(!traits.upgrade && !parts.headers.contains_key("upgrade") && !parts.headers.contains_key("http2-settings"));
+        assert!(
+            !traits.upgrade
+                && !parts.headers.contains_key("upgrade")
+                && !parts.headers.contains_key("http2-settings")
+        );
     }
 
     #[test]
     fn ports_and_dots_do_not_matter_for_routing() {
-        for (given, expected) in [("a.b:80", "a.b"), ("a.b.", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a", "a")] {
+        for (given, expected) in
+            [("a.b:80", "a.b"), ("a.b.", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a", "a")]
+        {
             assert_eq!(without_port(given), expected);
         }
     }

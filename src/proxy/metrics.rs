@@ -92,7 +92,8 @@ impl ServiceMetrics {
             counter.inc();
             return;
         }
-        let opts = opts(&self.key, "pilotlight_refused_total", "Requests answered here instead of by an app.");
+        let opts =
+            opts(&self.key, "pilotlight_refused_total", "Requests answered here instead of by an app.");
         let counter = IntCounter::with_opts(opts.const_label("reason", code)).expect("constant names");
         counter.inc();
         refused.push((code, counter));

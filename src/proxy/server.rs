@@ -160,10 +160,7 @@ async fn connection<H: Handler>(
 impl Conn {
     fn new(stream: &TcpStream, peer: SocketAddr) -> Self {
         let ip = peer.ip().to_canonical().to_string();
-        Self {
-            peer_ip: HeaderValue::try_from(ip).expect("an address is ASCII"),
-            hangup: Hangup::of(stream),
-        }
+        Self { peer_ip: HeaderValue::try_from(ip).expect("an address is ASCII"), hangup: Hangup::of(stream) }
     }
 
     #[cfg(test)]

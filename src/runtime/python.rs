@@ -140,19 +140,9 @@ impl PythonEnvs {
     /// Environments in `dir` (absolute). `env` is set over the environment of every process that is started for them: put the state
     /// directory's marker in, so that a builder that outlives us is found. A `PATH` in it counts.
     pub fn new(dir: PathBuf, env: Vec<(String, String)>) -> Self {
-        let own = env
-            .iter()
-            .rev()
-            .find(|(name, _)| name == "PATH")
-            .map(|(_, value)| value.into());
+        let own = env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.into());
         let path = own.or_else(|| std::env::var_os("PATH")).unwrap_or_default();
-        Self {
-            dir,
-            env: env.into(),
-            path,
-            running: Arc::default(),
-            made: Arc::default(),
-        }
+        Self { dir, env: env.into(), path, running: Arc::default(), made: Arc::default() }
     }
 
     /// The environment, made if need be. Requests for the same one share one build, each with its own `progress` (which
@@ -162,12 +152,7 @@ impl PythonEnvs {
         spec: &PythonSpec,
         progress: impl Fn(Progress) + Send + Sync + 'static,
     ) -> Made {
-        let made = self
-            .made
-            .lock()
-            .get(spec)
-            .filter(|env| env.is_complete())
-            .cloned();
+        let made = self.made.lock().get(spec).filter(|env| env.is_complete()).cloned();
         if let Some(env) = made {
             return Ok(env);
         }
@@ -181,10 +166,7 @@ impl PythonEnvs {
     fn join(&self, spec: &PythonSpec, listener: Listener) -> Shared<BoxFuture<'static, Made>> {
         let mut running = self.running.lock();
         running.retain(|_, one| one.build.upgrade().is_some_and(|build| build.peek().is_none()));
-        if let Some((one, build)) = running
-            .get(spec)
-            .and_then(|one| Some((one, one.build.upgrade()?)))
-        {
+        if let Some((one, build)) = running.get(spec).and_then(|one| Some((one, one.build.upgrade()?))) {
             one.listeners.lock().push(listener);
             return build;
         }
@@ -192,13 +174,7 @@ impl PythonEnvs {
         let (all, heard, wanted) = (self.clone(), Arc::clone(&listeners), spec.clone());
         let build = async move { all.make(&wanted, &heard).await }.boxed().shared();
         if let Some(weak) = build.downgrade() {
-            running.insert(
-                spec.clone(),
-                Running {
-                    build: weak,
-                    listeners,
-                },
-            );
+            running.insert(spec.clone(), Running { build: weak, listeners });
         }
         build
     }
@@ -208,10 +184,7 @@ impl PythonEnvs {
         let interpreter = match interpreter::find(&constraint, &self.path, &self.env).await {
             Ok(interpreter) => interpreter,
             Err(found) => {
-                return Err(PythonError::NoInterpreter {
-                    needs: constraint,
-                    found,
-                });
+                return Err(PythonError::NoInterpreter { needs: constraint, found });
             }
         };
         let report = |progress: Progress| listeners.lock().iter().for_each(|tell| tell(progress.clone()));
@@ -243,15 +216,9 @@ impl PythonEnv {
     /// For a process that runs in it: `PATH` (its `bin`, then `path`) and `VIRTUAL_ENV`.
     pub fn env(&self, path: &str) -> Vec<(String, String)> {
         let bin = self.dir.join("bin");
-        let path = if path.is_empty() {
-            bin.display().to_string()
-        } else {
-            format!("{}:{path}", bin.display())
-        };
-        vec![
-            ("PATH".to_owned(), path),
-            ("VIRTUAL_ENV".to_owned(), self.dir.display().to_string()),
-        ]
+        let path =
+            if path.is_empty() { bin.display().to_string() } else { format!("{}:{path}", bin.display()) };
+        vec![("PATH".to_owned(), path), ("VIRTUAL_ENV".to_owned(), self.dir.display().to_string())]
     }
 
     fn is_complete(&self) -> bool {
@@ -269,10 +236,7 @@ impl PythonError {
 
     fn io(path: &Path) -> impl Fn(io::Error) -> Self + use<> {
         let path = path.to_owned();
-        move |source| Self::Io {
-            path: path.clone(),
-            source: Arc::new(source),
-        }
+        move |source| Self::Io { path: path.clone(), source: Arc::new(source) }
     }
 }
 
@@ -280,27 +244,19 @@ fn list(found: &[Interpreter]) -> String {
     if found.is_empty() {
         return "none in PATH".to_owned();
     }
-    found
-        .iter()
-        .map(Interpreter::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+    found.iter().map(Interpreter::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn example(needs: &Constraint) -> String {
-    needs.example().map_or_else(
-        || "another version".to_owned(),
-        |version| format!("Python {version}"),
-    )
+    needs.example().map_or_else(|| "another version".to_owned(), |version| format!("Python {version}"))
 }
 
 /// Each part with its length, so that no two specifications run together.
 fn key(spec: &PythonSpec, interpreter: &Interpreter) -> String {
     let mut hash = Sha256::new();
     let interpreter = interpreter.to_string();
-    for part in [spec.version.as_str(), &interpreter]
-        .into_iter()
-        .chain(spec.requirements.iter().map(String::as_str))
+    for part in
+        [spec.version.as_str(), &interpreter].into_iter().chain(spec.requirements.iter().map(String::as_str))
     {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);

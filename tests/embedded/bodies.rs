@@ -27,11 +27,7 @@ impl Peak {
                 std::thread::sleep(Duration::from_millis(10));
             }
         });
-        Self {
-            stop,
-            highest,
-            before: rss_bytes(pid),
-        }
+        Self { stop, highest, before: rss_bytes(pid) }
     }
 
     /// The most that it grew by.
@@ -47,26 +43,13 @@ async fn one_gib_up_and_down_leaves_memory_flat() {
     let serve = lab.services(&[&lab.app("iris")]).serve().start().await;
     assert_eq!(serve.get("iris", "/").await.status, 200);
     let peak = Peak::watch(&serve);
-    let up = Call::post_zeros(&host("iris"), "/sink", GIB)
-        .send(serve.traffic)
-        .await
-        .unwrap();
+    let up = Call::post_zeros(&host("iris"), "/sink", GIB).send(serve.traffic).await.unwrap();
     assert_eq!((up.status, &up.json()["bytes"]), (200, &GIB.into()), "{up}");
-    let down = Call::get(&host("iris"), &format!("/bytes?n={GIB}"))
-        .open(serve.traffic)
-        .await
-        .unwrap();
-    assert_eq!(
-        down.headers["content-length"],
-        GIB.to_string(),
-        "the framing stays"
-    );
+    let down = Call::get(&host("iris"), &format!("/bytes?n={GIB}")).open(serve.traffic).await.unwrap();
+    assert_eq!(down.headers["content-length"], GIB.to_string(), "the framing stays");
     assert_eq!(down.count().await.unwrap(), GIB);
     let growth = peak.growth();
-    eprintln!(
-        "1 GiB up and 1 GiB down: serve grew by {} KiB at most",
-        growth >> 10
-    );
+    eprintln!("1 GiB up and 1 GiB down: serve grew by {} KiB at most", growth >> 10);
     assert!(growth < 32 << 20, "grew by {growth} bytes");
 }
 
@@ -93,9 +76,7 @@ async fn a_reader_that_stops_holds_back_the_app() {
         drop(open);
         let growth = peak.growth();
         assert!(growth < 32 << 20, "h2 {h2}: grew by {growth} bytes");
-        serve
-            .wait_service("iris", "nothing in flight", |s| s["in_flight"] == 0)
-            .await;
+        serve.wait_service("iris", "nothing in flight", |s| s["in_flight"] == 0).await;
     }
 }
 
@@ -103,11 +84,7 @@ async fn a_reader_that_stops_holds_back_the_app() {
 async fn events_come_through_as_they_are_made_and_hold_the_slot() {
     let lab = Lab::new();
     let gate = lab.gate("rest");
-    let serve = lab
-        .services(&[&lab.app("iris").limit(1).max(1)])
-        .serve()
-        .start()
-        .await;
+    let serve = lab.services(&[&lab.app("iris").limit(1).max(1)]).serve().start().await;
     let call = Call::get(&host("iris"), &format!("/sse?n=3&ms=1&hold={gate}"));
     let mut events = call.open(serve.traffic).await.unwrap();
     assert_eq!(events.headers["content-type"], "text/event-stream");
@@ -115,34 +92,22 @@ async fn events_come_through_as_they_are_made_and_hold_the_slot() {
     assert_eq!(events.chunk().await.unwrap().unwrap(), "data: 0\n\n");
     let second = serve.send(Call::get(&host("iris"), "/"));
     let state = serve.wait_queued("iris", 1).await;
-    assert!(
-        state["in_flight"] == 1 && state["replicas"][0]["in_flight"] == 1,
-        "{state}"
-    );
+    assert!(state["in_flight"] == 1 && state["replicas"][0]["in_flight"] == 1, "{state}");
     gate.open();
     assert_eq!(events.rest().await.unwrap().text(), "data: 1\n\ndata: 2\n\n");
     assert_eq!(second.await.unwrap().unwrap().json()["max_in_flight"], 1);
-    serve
-        .wait_service("iris", "nothing in flight", |s| s["in_flight"] == 0)
-        .await;
+    serve.wait_service("iris", "nothing in flight", |s| s["in_flight"] == 0).await;
 }
 
 #[tokio::test]
 async fn an_upgraded_connection_is_a_tunnel_and_is_load() {
     let lab = Lab::new();
-    let serve = lab
-        .services(&[&lab.app("iris").limit(1).max(1), &lab.app("other")])
-        .serve()
-        .start()
-        .await;
+    let serve = lab.services(&[&lab.app("iris").limit(1).max(1), &lab.app("other")]).serve().start().await;
     let mut socket = Raw::connect(serve.traffic).await;
     let head = "GET /ws-echo HTTP/1.1\r\nconnection: keep-alive, Upgrade\r\nupgrade: echo\r\nhost: ";
     socket.send(format!("{head}{}\r\n\r\n", host("iris"))).await;
     let answer = socket.until("\r\n\r\n").await.to_ascii_lowercase();
-    assert!(
-        answer.starts_with("http/1.1 101") && answer.contains("upgrade: echo"),
-        "{answer}"
-    );
+    assert!(answer.starts_with("http/1.1 101") && answer.contains("upgrade: echo"), "{answer}");
     for i in 0..3 {
         socket.send(format!("frame {i};")).await;
         socket.until(&format!("frame {i};")).await;
@@ -152,16 +117,12 @@ async fn an_upgraded_connection_is_a_tunnel_and_is_load() {
     assert_eq!(state["in_flight"], 1);
     // A neighbour that goes to zero shows that windows have passed; the tunnel kept its replica.
     assert_eq!(serve.get("other", "/").await.status, 200);
-    serve
-        .wait_service("other", "at zero", |s| s["state"] == "zero")
-        .await;
+    serve.wait_service("other", "at zero", |s| s["state"] == "zero").await;
     socket.send("alive;").await;
     socket.until("alive;").await;
     drop(socket);
     assert_eq!(waits.await.unwrap().unwrap().status, 200);
-    serve
-        .wait_service("iris", "nothing in flight", |s| s["in_flight"] == 0)
-        .await;
+    serve.wait_service("iris", "nothing in flight", |s| s["in_flight"] == 0).await;
     assert_eq!(lab.events("iris", "boot").len(), 1);
 }
 
@@ -174,40 +135,22 @@ async fn odd_answers_and_both_protocols_pass() {
     for (service, version) in [("h1", "HTTP/1.1"), ("h2", "HTTP/2.0")] {
         for client_h2 in [false, true] {
             let wire = |call: Call| if client_h2 { call.h2() } else { call };
-            let seen = wire(Call::get(&host(service), "/a?b=c"))
-                .send(serve.traffic)
-                .await
-                .unwrap();
+            let seen = wire(Call::get(&host(service), "/a?b=c")).send(serve.traffic).await.unwrap();
             assert_eq!(seen.status, 200, "{service} {client_h2}: {seen}");
             let seen = seen.json();
-            assert_eq!(
-                (&seen["protocol"], &seen["path"]),
-                (&version.into(), &"/a?b=c".into())
-            );
+            assert_eq!((&seen["protocol"], &seen["path"]), (&version.into(), &"/a?b=c".into()));
             assert_eq!(seen["host"], host(service));
-            let echo = wire(Call::post(&host(service), "/echo", "hello"))
-                .send(serve.traffic)
-                .await
-                .unwrap();
+            let echo = wire(Call::post(&host(service), "/echo", "hello")).send(serve.traffic).await.unwrap();
             assert_eq!(echo.text(), "hello");
-            let code = wire(Call::get(&host(service), "/status?code=418"))
-                .send(serve.traffic)
-                .await
-                .unwrap();
+            let code = wire(Call::get(&host(service), "/status?code=418")).send(serve.traffic).await.unwrap();
             assert_eq!(code.status, 418);
             let call = wire(Call::get(&host(service), "/trailers").header("te", "trailers"));
             let reply = call.send(serve.traffic).await.unwrap();
-            assert_eq!(
-                reply.trailers.get("x-checksum").unwrap(),
-                "42",
-                "{service} {client_h2}: {reply}"
-            );
+            assert_eq!(reply.trailers.get("x-checksum").unwrap(), "42", "{service} {client_h2}: {reply}");
             // An answer that comes before the body was read.
             let early = wire(Call::post_zeros(&host(service), "/early", 1000));
             assert_eq!(early.send(serve.traffic).await.unwrap().status, 200);
         }
-        serve
-            .wait_service(service, "nothing in flight", |s| s["in_flight"] == 0)
-            .await;
+        serve.wait_service(service, "nothing in flight", |s| s["in_flight"] == 0).await;
     }
 }

@@ -48,12 +48,7 @@ const MISTAKES: &[Mistake] = &[
         field: "scaling.min",
         text: "HEADmetadata: {name: two-mistakes}\nspec:\nRUN  scaling:\n    window: soon\n    min: -2\n",
     },
-    Mistake {
-        file: "name-a.yaml",
-        line: "",
-        field: "",
-        text: "HEADmetadata: {name: same}\nspec:\nRUN",
-    },
+    Mistake { file: "name-a.yaml", line: "", field: "", text: "HEADmetadata: {name: same}\nspec:\nRUN" },
     Mistake {
         file: "name-b.yaml",
         line: "metadata: {name: same}",
@@ -133,12 +128,7 @@ impl Mistake {
         }
         // A parser may only notice at the end of the input that a bracket was left open.
         let any_line = self.field.is_empty();
-        let number = self
-            .text()
-            .lines()
-            .position(|l| l.starts_with(self.line))
-            .unwrap()
-            + 1;
+        let number = self.text().lines().position(|l| l.starts_with(self.line)).unwrap() + 1;
         let hit = output.lines().any(|line| {
             let Some((_, rest)) = line.split_once(self.file) else {
                 return false;
@@ -146,11 +136,7 @@ impl Mistake {
             let mut numbers = rest.split(|c: char| !c.is_ascii_digit());
             rest.contains(self.field) && (any_line || numbers.any(|n| n == number.to_string()))
         });
-        if hit {
-            Ok(())
-        } else {
-            Err(format!("{}:{number}: {}", self.file, self.field))
-        }
+        if hit { Ok(()) } else { Err(format!("{}:{number}: {}", self.file, self.field)) }
     }
 }
 
@@ -163,10 +149,9 @@ async fn every_mistake_of_every_file_is_told_in_one_go() {
     lab.write("good.yaml", &lab.app("good").text());
     let directory = lab.text_path("services");
     let mut serve = lab.serve().spawn();
-    for (what, program) in [
-        ("validate", &mut lab.pilotlight(&["validate", "-f", &directory])),
-        ("serve", &mut serve),
-    ] {
+    for (what, program) in
+        [("validate", &mut lab.pilotlight(&["validate", "-f", &directory])), ("serve", &mut serve)]
+    {
         assert_eq!(program.wait(SOON).await, 64, "{what}: {}", program.log());
         // The log's JSON escapes nothing that the messages need.
         let output = program.settled_log().await;
@@ -176,10 +161,7 @@ async fn every_mistake_of_every_file_is_told_in_one_go() {
                 let _ = writeln!(missing, "{what}");
             }
         }
-        assert!(
-            missing.is_empty(),
-            "{what} does not tell of:\n{missing}\nit says:\n{output}"
-        );
+        assert!(missing.is_empty(), "{what} does not tell of:\n{missing}\nit says:\n{output}");
         assert!(!output.contains("good.yaml"), "{what}: {output}");
     }
 }
@@ -189,26 +171,12 @@ async fn what_is_sound_is_0() {
     let lab = Lab::new();
     lab.services(&[&lab.app("iris"), &lab.app("other").limit(1).max(4)]);
     let (file, directory) = (lab.text_path("services/services.yaml"), lab.text_path("services"));
-    for args in [
-        &["validate", "-f", &file] as &[&str],
-        &["validate", "-f", &directory],
-    ] {
+    for args in [&["validate", "-f", &file] as &[&str], &["validate", "-f", &directory]] {
         let mut program = lab.pilotlight(args);
         assert_eq!(program.wait(SOON).await, 0, "{}", program.log());
     }
-    let mut missing = lab.pilotlight(&[
-        "validate",
-        "-f",
-        &file,
-        "-f",
-        &lab.text_path("services/none.yaml"),
-    ]);
-    assert_eq!(
-        missing.wait(SOON).await,
-        64,
-        "a file that is not there: {}",
-        missing.log()
-    );
+    let mut missing = lab.pilotlight(&["validate", "-f", &file, "-f", &lab.text_path("services/none.yaml")]);
+    assert_eq!(missing.wait(SOON).await, 64, "a file that is not there: {}", missing.log());
 }
 
 /// Asserts that this command line, with these variables, ends with 64 and tells of all of these words.
@@ -217,36 +185,15 @@ async fn refused(args: &[&str], variables: &[(&str, &str)], told: &[&str]) {
     let mut program = lab.pilotlight_with(args, variables);
     assert_eq!(program.wait(SOON).await, 64, "{args:?}: {}", program.log());
     let output = program.settled_log().await;
-    assert!(
-        told.iter().all(|word| output.contains(word)),
-        "{args:?} tells of {told:?}: {output}"
-    );
+    assert!(told.iter().all(|word| output.contains(word)), "{args:?} tells of {told:?}: {output}");
 }
 
 #[tokio::test]
 async fn bad_flags_and_variables_are_64_all_in_one_run() {
     refused(&["serve"], &[], &["-f"]).await;
-    refused(
-        &["serve", "-f", "x", "--listen", "bad", "--admin", "also"],
-        &[],
-        &["--listen", "--admin"],
-    )
-    .await;
-    refused(
-        &["serve", "-f", "x"],
-        &[("PILOTLIGHT_LISTEN", "bad")],
-        &["PILOTLIGHT_LISTEN", "bad"],
-    )
-    .await;
-    let sidecar = [
-        "queue-proxy",
-        "--listen",
-        "bad",
-        "--app",
-        "127.0.0.1:1",
-        "--concurrency",
-        "-1",
-    ];
+    refused(&["serve", "-f", "x", "--listen", "bad", "--admin", "also"], &[], &["--listen", "--admin"]).await;
+    refused(&["serve", "-f", "x"], &[("PILOTLIGHT_LISTEN", "bad")], &["PILOTLIGHT_LISTEN", "bad"]).await;
+    let sidecar = ["queue-proxy", "--listen", "bad", "--app", "127.0.0.1:1", "--concurrency", "-1"];
     refused(&sidecar, &[], &["--listen", "--concurrency"]).await;
     refused(&["no-such-command"], &[], &["no-such-command"]).await;
 }

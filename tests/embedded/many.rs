@@ -17,22 +17,13 @@ async fn three_hundred_at_zero_cost_little() {
     let cpu = cpu_time(serve.pid());
     // A span to measure over, not a wait for something.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let (cpu, rss) = (
-        cpu_time(serve.pid()).checked_sub(cpu).unwrap(),
-        rss_bytes(serve.pid()),
-    );
-    eprintln!(
-        "300 services: ready in {ready:?}, {} KiB, {cpu:?} CPU in 2 s idle",
-        rss >> 10
-    );
+    let (cpu, rss) = (cpu_time(serve.pid()).checked_sub(cpu).unwrap(), rss_bytes(serve.pid()));
+    eprintln!("300 services: ready in {ready:?}, {} KiB, {cpu:?} CPU in 2 s idle", rss >> 10);
     assert!(rss < 60 << 20, "{rss} bytes");
     // Time is reported, not asserted; this only tells "idle" from "spinning".
     assert!(cpu < Duration::from_secs(1), "{cpu:?} CPU in 2 s idle");
     assert_eq!(lab.replicas(), []);
-    assert_eq!(
-        serve.api("/api/services").await.as_array().map(Vec::len),
-        Some(300)
-    );
+    assert_eq!(serve.api("/api/services").await.as_array().map(Vec::len), Some(300));
     let reply = serve.get("service-299", "/").await;
     assert_eq!(reply.json()["host"], host("service-299"));
     assert_eq!(lab.replicas().len(), 1);

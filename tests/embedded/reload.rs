@@ -7,25 +7,14 @@ use serde_json::json;
 use crate::support::{Call, Lab, Load, Reply, SOON, Serve, Yaml, holds, host, tally, wait_until};
 
 fn version(lab: &Lab, name: &str, version: &str) -> Yaml {
-    lab.app(name)
-        .limit(4)
-        .max(3)
-        .set("process.env", json!({ "TESTAPP_VERSION": version }))
+    lab.app(name).limit(4).max(3).set("process.env", json!({ "TESTAPP_VERSION": version }))
 }
 
 async fn until_version(serve: &Serve, name: &str, version: &str) -> Reply {
-    wait_until(
-        SOON,
-        &format!("{name} answers as version {version}"),
-        async || {
-            let reply = serve.get(name, "/").await;
-            if reply.status == 200 && reply.json()["version"] == version {
-                Ok(reply)
-            } else {
-                Err(reply)
-            }
-        },
-    )
+    wait_until(SOON, &format!("{name} answers as version {version}"), async || {
+        let reply = serve.get(name, "/").await;
+        if reply.status == 200 && reply.json()["version"] == version { Ok(reply) } else { Err(reply) }
+    })
     .await
 }
 
@@ -61,22 +50,13 @@ async fn ten_edits_under_load_lose_no_request() {
     eprintln!("{} requests over ten edits", outcomes.len());
     let lost: Vec<_> = outcomes.iter().filter(|o| o.status != Ok(200)).take(5).collect();
     assert!(lost.is_empty(), "{:?}, such as {lost:?}", tally(&outcomes));
-    let cut: Vec<_> = lab
-        .events("iris", "done")
-        .into_iter()
-        .filter(|r| r.complete != Some(true))
-        .collect();
+    let cut: Vec<_> = lab.events("iris", "done").into_iter().filter(|r| r.complete != Some(true)).collect();
     assert!(cut.is_empty(), "{cut:?}");
     // Old versions are gone, all of them.
     wait_until(SOON, "only replicas of the last version are left", async || {
-        let (live, listed) = (
-            lab.replicas(),
-            serve.service("iris").await["replicas"].as_array().unwrap().len(),
-        );
-        holds(
-            live.len() == listed && listed <= 3,
-            format!("{listed} listed, live: {live:?}"),
-        )
+        let (live, listed) =
+            (lab.replicas(), serve.service("iris").await["replicas"].as_array().unwrap().len());
+        holds(live.len() == listed && listed <= 3, format!("{listed} listed, live: {live:?}"))
     })
     .await;
     serve.wait_zero(&lab, "iris").await;
@@ -85,20 +65,14 @@ async fn ten_edits_under_load_lose_no_request() {
 #[tokio::test]
 async fn a_bad_edit_is_refused_whole() {
     let lab = Lab::new();
-    let serve = lab
-        .services(&[&version(&lab, "iris", "good")])
-        .serve()
-        .start()
-        .await;
+    let serve = lab.services(&[&version(&lab, "iris", "good")]).serve().start().await;
     let before = until_version(&serve, "iris", "good").await.json();
     // The first document alone would be fine.
     let bad = version(&lab, "iris", "half").text() + &lab.app("new").set("concurrency.limit", -1).text();
     lab.write("services.yaml", &bad);
     wait_until(SOON, "the reason is logged", async || {
         let log = serve.log();
-        let told = log
-            .lines()
-            .any(|l| l.contains("services.yaml") && l.contains("concurrency.limit"));
+        let told = log.lines().any(|l| l.contains("services.yaml") && l.contains("concurrency.limit"));
         holds(told, log)
     })
     .await;
@@ -111,10 +85,7 @@ async fn a_bad_edit_is_refused_whole() {
     serve.get("new", "/").await.error(404, "");
     assert_eq!(serve.admin("/readyz").await.status, 200);
     // Mended, it counts.
-    lab.write(
-        "services.yaml",
-        &(version(&lab, "iris", "mended").text() + &lab.app("new").text()),
-    );
+    lab.write("services.yaml", &(version(&lab, "iris", "mended").text() + &lab.app("new").text()));
     until_version(&serve, "iris", "mended").await;
     until_version(&serve, "new", "").await;
 }
@@ -123,26 +94,16 @@ async fn a_bad_edit_is_refused_whole() {
 async fn a_removed_service_drains_and_goes() {
     let lab = Lab::new();
     let gate = lab.gate("end");
-    let serve = lab
-        .services(&[&lab.app("iris"), &lab.app("other")])
-        .serve()
-        .start()
-        .await;
+    let serve = lab.services(&[&lab.app("iris"), &lab.app("other")]).serve().start().await;
     let held = serve.send(Call::get(&host("iris"), &format!("/hold?file={gate}")).id("held"));
-    wait_until(SOON, "one is in flight", async || {
-        holds(lab.reached("iris", "held"), "no")
-    })
-    .await;
+    wait_until(SOON, "one is in flight", async || holds(lab.reached("iris", "held"), "no")).await;
     lab.services(&[&lab.app("other")]);
     wait_until(SOON, "the host is unknown", async || {
         let reply = serve.get("iris", "/").await;
         if reply.status == 404 { Ok(()) } else { Err(reply) }
     })
     .await;
-    assert!(
-        !lab.replicas().is_empty() && !held.is_finished(),
-        "what is in flight stays"
-    );
+    assert!(!lab.replicas().is_empty() && !held.is_finished(), "what is in flight stays");
     gate.open();
     assert_eq!(held.await.unwrap().unwrap().status, 200);
     wait_until(SOON, "its process goes", async || lab.empty_but(&[serve.pid()])).await;

@@ -11,12 +11,7 @@ async fn hosts_reach_their_service() {
     let serve = lab.services(&[&iris, &lab.app("other")]).serve().start().await;
     let port = serve.traffic.port();
     let own = host("iris");
-    let names = [
-        own.as_str(),
-        "IRIS.default.LOCALHOST",
-        "iris.example.com",
-        &format!("{own}:{port}"),
-    ];
+    let names = [own.as_str(), "IRIS.default.LOCALHOST", "iris.example.com", &format!("{own}:{port}")];
     let mut pids = Vec::new();
     for name in names {
         for call in [Call::get(name, "/"), Call::get(name, "/").h2()] {
@@ -25,10 +20,7 @@ async fn hosts_reach_their_service() {
             pids.push(reply.json()["pid"].clone());
         }
     }
-    assert!(
-        pids.iter().all(|pid| *pid == pids[0]),
-        "one service, one replica: {pids:?}"
-    );
+    assert!(pids.iter().all(|pid| *pid == pids[0]), "one service, one replica: {pids:?}");
     assert_ne!(serve.get("other", "/").await.json()["pid"], pids[0]);
     for name in ["example.com", "x.iris.example.com", "iris.elsewhere.localhost"] {
         serve.get(name, "/").await.error(404, "");
@@ -38,15 +30,9 @@ async fn hosts_reach_their_service() {
 #[tokio::test]
 async fn a_service_port_takes_any_host() {
     let lab = Lab::new();
-    let serve = lab
-        .services(&[&lab.app("iris"), &lab.app("other")])
-        .serve()
-        .service_ports(10);
+    let serve = lab.services(&[&lab.app("iris"), &lab.app("other")]).serve().service_ports(10);
     let mut serve = serve.start().await;
-    let (iris, other) = (
-        serve.listening("default/iris").await,
-        serve.listening("default/other").await,
-    );
+    let (iris, other) = (serve.listening("default/iris").await, serve.listening("default/other").await);
     assert_ne!(iris.port(), other.port());
     for name in ["anything.example.com", "127.0.0.1", &host("other")] {
         let reply = Call::get(name, "/").send(iris).await.unwrap();
@@ -57,11 +43,9 @@ async fn a_service_port_takes_any_host() {
     assert_eq!(lab.events("other", "boot").len(), 0);
     // Stable: the port of one does not move when another goes.
     lab.services(&[&lab.app("iris")]);
-    wait_until(SOON, "the other's port is closed", async || {
-        match Call::get("x", "/").send(other).await {
-            Ok(reply) => Err(reply.to_string()),
-            Err(_) => Ok(()),
-        }
+    wait_until(SOON, "the other's port is closed", async || match Call::get("x", "/").send(other).await {
+        Ok(reply) => Err(reply.to_string()),
+        Err(_) => Ok(()),
     })
     .await;
     assert_eq!(Call::get("x", "/").send(iris).await.unwrap().status, 200);
@@ -70,26 +54,15 @@ async fn a_service_port_takes_any_host() {
 #[tokio::test]
 async fn server_timing_tells_who_waited() {
     let lab = Lab::new();
-    let serve = lab
-        .services(&[&lab.app("iris").args(["--start-delay", "100"])])
-        .serve()
-        .start()
-        .await;
+    let serve = lab.services(&[&lab.app("iris").args(["--start-delay", "100"])]).serve().start().await;
     let cold = serve.get("iris", "/").await;
     let timing = cold.header("server-timing");
     let part = |name: &str| {
-        let of = timing
-            .split(',')
-            .find_map(|part| part.trim().strip_prefix(&format!("{name};dur=")));
-        of.unwrap_or_else(|| panic!("{name} in {timing:?}"))
-            .parse::<f64>()
-            .unwrap()
+        let of = timing.split(',').find_map(|part| part.trim().strip_prefix(&format!("{name};dur=")));
+        of.unwrap_or_else(|| panic!("{name} in {timing:?}")).parse::<f64>().unwrap()
     };
     let parts = ["queue", "start", "ready"].map(part);
-    assert!(
-        parts.iter().all(|ms| *ms >= 0.0) && parts.iter().sum::<f64>() >= 100.0,
-        "{timing}"
-    );
+    assert!(parts.iter().all(|ms| *ms >= 0.0) && parts.iter().sum::<f64>() >= 100.0, "{timing}");
     assert_eq!(serve.get("iris", "/").await.header("server-timing"), "");
 }
 
@@ -109,10 +82,7 @@ async fn the_app_learns_who_asked_and_hop_headers_end_here() {
     let seen = call.send(serve.traffic).await.unwrap().json();
     let all = |name: &str| -> Vec<String> {
         let headers = seen["headers"].as_array().unwrap().iter();
-        headers
-            .filter(|h| h[0] == name)
-            .map(|h| h[1].as_str().unwrap().to_owned())
-            .collect()
+        headers.filter(|h| h[0] == name).map(|h| h[1].as_str().unwrap().to_owned()).collect()
     };
     assert_eq!(all("traceparent"), [trace]);
     let forwarded_for = all("x-forwarded-for").join(", ");
@@ -135,19 +105,13 @@ async fn the_app_learns_who_asked_and_hop_headers_end_here() {
 #[tokio::test]
 async fn two_namespaces_may_share_a_name() {
     let lab = Lab::new();
-    let there = lab
-        .app("iris")
-        .text()
-        .replace("  name: iris\n", "  name: iris\n  namespace: lab\n");
+    let there = lab.app("iris").text().replace("  name: iris\n", "  name: iris\n  namespace: lab\n");
     lab.write("services.yaml", &(lab.app("iris").text() + &there));
     let serve = lab.serve().start().await;
     let here = serve.get("iris.default.localhost", "/").await.json();
     let there = serve.get("iris.lab.localhost", "/").await.json();
     assert_ne!(here["pid"], there["pid"]);
     let listed = serve.api("/api/services/lab/iris").await;
-    wait_until(SOON, "each has its own", async || {
-        holds(lab.replicas().len() == 2, &listed)
-    })
-    .await;
+    wait_until(SOON, "each has its own", async || holds(lab.replicas().len() == 2, &listed)).await;
     assert_eq!(listed["namespace"], "lab");
 }

@@ -13,10 +13,7 @@ async fn the_limit_holds_and_the_rest_waits() {
     let lab = Lab::new();
     let record = lab.text_path("app.jsonl");
     let (_app, addr) = testapp(lab.dir(), &["--record", &record, "--limit", "2", "--delay", "20"]).await;
-    let proxy = QueueProxy::start(&lab, addr, &["--concurrency", "2", "--queue", "100"])
-        .await
-        .ready()
-        .await;
+    let proxy = QueueProxy::start(&lab, addr, &["--concurrency", "2", "--queue", "100"]).await.ready().await;
     let mut calls = JoinSet::new();
     for i in 0..40 {
         let call = Call::get("any.host", "/");
@@ -30,19 +27,11 @@ async fn the_limit_holds_and_the_rest_waits() {
     }
     assert_eq!(lab.events("app", "violation").len(), 0);
     let stats = Call::get("x", "/stats").send(addr).await.unwrap().json();
-    assert_eq!(
-        (stats["max_in_flight"].as_u64(), stats["total"].as_u64()),
-        (Some(2), Some(40))
-    );
+    assert_eq!((stats["max_in_flight"].as_u64(), stats["total"].as_u64()), (Some(2), Some(40)));
     let metrics = proxy.admin("/metrics").await.text();
-    let requests = metrics
-        .lines()
-        .filter(|l| l.starts_with("pilotlight_") && l.contains("requests"));
+    let requests = metrics.lines().filter(|l| l.starts_with("pilotlight_") && l.contains("requests"));
     let mut values = requests.filter_map(|l| l.rsplit_once(' ')?.1.parse::<f64>().ok());
-    assert!(
-        values.any(|v| v >= 40.0),
-        "no counter of requests reached 40:\n{metrics}"
-    );
+    assert!(values.any(|v| v >= 40.0), "no counter of requests reached 40:\n{metrics}");
 }
 
 #[tokio::test]
@@ -51,10 +40,7 @@ async fn overflow_is_503_with_retry_after() {
     let record = lab.text_path("app.jsonl");
     let gate = lab.gate("end");
     let (_app, addr) = testapp(lab.dir(), &["--record", &record, "--limit", "1"]).await;
-    let proxy = QueueProxy::start(&lab, addr, &["--concurrency", "1", "--queue", "1"])
-        .await
-        .ready()
-        .await;
+    let proxy = QueueProxy::start(&lab, addr, &["--concurrency", "1", "--queue", "1"]).await.ready().await;
     let mut calls = JoinSet::new();
     for _ in 0..3 {
         calls.spawn(Call::get("x", &format!("/hold?file={gate}")).send(proxy.traffic));
@@ -64,13 +50,7 @@ async fn overflow_is_503_with_retry_after() {
     refused.error(503, "");
     assert!(refused.header("retry-after").parse::<u64>().is_ok(), "{refused}");
     gate.open();
-    assert!(
-        calls
-            .join_all()
-            .await
-            .into_iter()
-            .all(|reply| reply.unwrap().status == 200)
-    );
+    assert!(calls.join_all().await.into_iter().all(|reply| reply.unwrap().status == 200));
     assert_eq!(lab.events("app", "violation").len(), 0);
 }
 
@@ -80,19 +60,12 @@ async fn a_stream_holds_its_slot_and_a_gone_client_leaves() {
     let record = lab.text_path("app.jsonl");
     let gate = lab.gate("rest");
     let (_app, addr) = testapp(lab.dir(), &["--record", &record, "--limit", "1"]).await;
-    let proxy = QueueProxy::start(&lab, addr, &["--concurrency", "1", "--queue", "1"])
-        .await
-        .ready()
-        .await;
+    let proxy = QueueProxy::start(&lab, addr, &["--concurrency", "1", "--queue", "1"]).await.ready().await;
     let stream = Call::get("x", &format!("/sse?n=2&hold={gate}"));
     let mut stream = stream.open(proxy.traffic).await.unwrap();
     assert_eq!(stream.chunk().await.unwrap().unwrap(), "data: 0\n\n");
     let gone = waits(proxy.traffic, "gone").await;
-    let refused = Call::get("x", "/")
-        .id("refused")
-        .send(proxy.traffic)
-        .await
-        .unwrap();
+    let refused = Call::get("x", "/").id("refused").send(proxy.traffic).await.unwrap();
     refused.error(503, "");
     gone.abort();
     let _ = gone.await;
@@ -119,11 +92,7 @@ async fn waits(to: SocketAddr, id: &'static str) -> JoinHandle<Result<Reply, Str
 #[tokio::test]
 async fn readiness_follows_the_app() {
     let lab = Lab::new();
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let proxy = QueueProxy::start(&lab, addr, &["--concurrency", "1", "--queue", "1"]).await;
     assert_eq!(proxy.admin("/healthz").await.status, 200);
@@ -139,19 +108,10 @@ async fn sigterm_drains() {
     let record = lab.text_path("app.jsonl");
     let gate = lab.gate("end");
     let (_app, addr) = testapp(lab.dir(), &["--record", &record]).await;
-    let mut proxy = QueueProxy::start(&lab, addr, &["--concurrency", "2", "--queue", "1"])
-        .await
-        .ready()
-        .await;
-    let held = tokio::spawn(
-        Call::get("x", &format!("/hold?file={gate}"))
-            .id("held")
-            .send(proxy.traffic),
-    );
-    wait_until(SOON, "one is in flight", async || {
-        holds(lab.reached("app", "held"), "no")
-    })
-    .await;
+    let mut proxy =
+        QueueProxy::start(&lab, addr, &["--concurrency", "2", "--queue", "1"]).await.ready().await;
+    let held = tokio::spawn(Call::get("x", &format!("/hold?file={gate}")).id("held").send(proxy.traffic));
+    wait_until(SOON, "one is in flight", async || holds(lab.reached("app", "held"), "no")).await;
     let drain = tokio::spawn(Call::get("localhost", "/drain").send(proxy.admin));
     proxy.signal(Signal::TERM);
     wait_until(SOON, "not ready any more", async || {
@@ -172,13 +132,6 @@ async fn sigterm_drains() {
 async fn an_app_that_dies_is_502() {
     let lab = Lab::new();
     let (_app, addr) = testapp(lab.dir(), &[]).await;
-    let proxy = QueueProxy::start(&lab, addr, &["--concurrency", "1", "--queue", "1"])
-        .await
-        .ready()
-        .await;
-    Call::get("x", "/crash")
-        .send(proxy.traffic)
-        .await
-        .unwrap()
-        .error(502, "");
+    let proxy = QueueProxy::start(&lab, addr, &["--concurrency", "1", "--queue", "1"]).await.ready().await;
+    Call::get("x", "/crash").send(proxy.traffic).await.unwrap().error(502, "");
 }

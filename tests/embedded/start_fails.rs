@@ -29,35 +29,17 @@ async fn answers_at_last(serve: &Serve, service: &str) {
 async fn exit_status_in_the_answer_and_log_in_the_api() {
     let lab = Lab::new();
     let program = lab.path("app.sh");
-    script(
-        &program,
-        "echo boot >> starts; echo the model is not there >&2; exit 7",
-    );
-    let iris = lab
-        .app("iris")
-        .command(&["./app.sh", "$(PORT)"])
-        .set("process.workingDir", lab.text_path(""));
+    script(&program, "echo boot >> starts; echo the model is not there >&2; exit 7");
+    let iris = lab.app("iris").command(&["./app.sh", "$(PORT)"]).set("process.workingDir", lab.text_path(""));
     let serve = lab.services(&[&iris]).serve().start().await;
-    let starts = || {
-        std::fs::read_to_string(lab.path("starts"))
-            .unwrap_or_default()
-            .lines()
-            .count()
-    };
+    let starts = || std::fs::read_to_string(lab.path("starts")).unwrap_or_default().lines().count();
     let refused = serve.get("iris", "/").await;
     let message = refused.error(503, "iris");
     assert!(message.contains('7'), "the exit status: {message}");
     assert!(refused.header("retry-after").parse::<u64>().is_ok(), "{refused}");
-    assert_eq!(
-        starts(),
-        3,
-        "three failed starts in a row, then the waiters are told"
-    );
+    assert_eq!(starts(), 3, "three failed starts in a row, then the waiters are told");
     let log = serve.admin("/api/services/default/iris/logs").await;
-    assert!(
-        log.status == 200 && log.text().contains("the model is not there"),
-        "{log}"
-    );
+    assert!(log.status == 200 && log.text().contains("the model is not there"), "{log}");
     assert_eq!(serve.service("iris").await["state"], "failing");
     // Backing off: requests do not make attempts.
     for _ in 0..50 {
@@ -74,9 +56,7 @@ async fn exit_status_in_the_answer_and_log_in_the_api() {
 async fn a_command_that_is_not_there_fails_at_once_and_may_appear() {
     let lab = Lab::new();
     let program = lab.path("late");
-    let iris = lab
-        .app("iris")
-        .command(&[program.to_str().unwrap(), "--port", "$(PORT)"]);
+    let iris = lab.app("iris").command(&[program.to_str().unwrap(), "--port", "$(PORT)"]);
     let serve = lab.services(&[&iris]).serve().start().await;
     let message = serve.get("iris", "/").await.error(503, "iris");
     assert!(message.contains("late"), "which program: {message}");
@@ -89,11 +69,7 @@ async fn a_command_that_is_not_executable_fails_at_once() {
     let lab = Lab::new();
     let program = lab.path("data.txt");
     std::fs::write(&program, "not a program").unwrap();
-    let serve = lab
-        .services(&[&lab.app("iris").command(&[program.to_str().unwrap()])])
-        .serve()
-        .start()
-        .await;
+    let serve = lab.services(&[&lab.app("iris").command(&[program.to_str().unwrap()])]).serve().start().await;
     let message = serve.get("iris", "/").await.error(503, "iris");
     assert!(message.contains("data.txt"), "which program: {message}");
 }

@@ -14,10 +14,7 @@ async fn sigterm_and_ctrl_c_leave_no_process() {
         wait_until(SOON, "two replicas with a child each", async || {
             let all = lab.processes();
             let children = all.iter().filter(|p| p.command == "sleep 3600").count();
-            holds(
-                lab.events("iris", "listen").len() == 2 && children == 2,
-                format!("{all:?}"),
-            )
+            holds(lab.events("iris", "listen").len() == 2 && children == 2, format!("{all:?}"))
         })
         .await;
         serve.signal(signal);
@@ -32,10 +29,7 @@ async fn sigterm_finishes_what_is_in_flight() {
     let gate = lab.gate("end");
     let mut serve = lab.services(&[&lab.app("iris")]).serve().start().await;
     let held = serve.send(Call::get(&host("iris"), &format!("/hold?file={gate}")).id("held"));
-    wait_until(SOON, "one is in flight", async || {
-        holds(lab.reached("iris", "held"), "no")
-    })
-    .await;
+    wait_until(SOON, "one is in flight", async || holds(lab.reached("iris", "held"), "no")).await;
     serve.signal(Signal::TERM);
     wait_until(SOON, "not ready any more", async || {
         match Call::get("localhost", "/readyz").send(serve.admin).await {
@@ -59,28 +53,16 @@ async fn sigterm_finishes_what_is_in_flight() {
 #[tokio::test]
 async fn a_second_sigterm_does_not_wait() {
     let lab = Lab::new();
-    let mut serve = lab
-        .services(&[&lab.app("iris").args(["--ignore-sigterm"])])
-        .serve()
-        .start()
-        .await;
+    let mut serve = lab.services(&[&lab.app("iris").args(["--ignore-sigterm"])]).serve().start().await;
     let held = serve.send(Call::get(&host("iris"), "/hang").id("held"));
-    wait_until(SOON, "one is in flight", async || {
-        holds(lab.reached("iris", "held"), "no")
-    })
-    .await;
+    wait_until(SOON, "one is in flight", async || holds(lab.reached("iris", "held"), "no")).await;
     serve.signal(Signal::TERM);
-    wait_until(SOON, "it drains", async || {
-        match Call::get("localhost", "/readyz").send(serve.admin).await {
-            Ok(reply) if reply.status == 200 => Err(reply.to_string()),
-            _ => Ok(()),
-        }
+    wait_until(SOON, "it drains", async || match Call::get("localhost", "/readyz").send(serve.admin).await {
+        Ok(reply) if reply.status == 200 => Err(reply.to_string()),
+        _ => Ok(()),
     })
     .await;
-    assert!(
-        serve.exited().is_none() && !held.is_finished(),
-        "the first one waits for what is in flight"
-    );
+    assert!(serve.exited().is_none() && !held.is_finished(), "the first one waits for what is in flight");
     serve.signal(Signal::TERM);
     // The drain timeout is 10 minutes: this is the second signal's doing.
     serve.wait(SOON).await;
@@ -90,10 +72,7 @@ async fn a_second_sigterm_does_not_wait() {
 #[tokio::test]
 async fn an_app_that_ignores_sigterm_is_killed() {
     let lab = Lab::new();
-    let iris = lab
-        .app("iris")
-        .set("timeouts.drain", "1s")
-        .args(["--ignore-sigterm", "--child"]);
+    let iris = lab.app("iris").set("timeouts.drain", "1s").args(["--ignore-sigterm", "--child"]);
     let mut serve = lab.services(&[&iris]).serve().start().await;
     assert_eq!(serve.get("iris", "/").await.status, 200);
     assert_eq!(serve.terminate().await, 0);
@@ -115,20 +94,12 @@ async fn nothing_in_flight_stops_at_once_also_at_zero() {
 #[tokio::test]
 async fn after_sigkill_the_next_one_sweeps() {
     let lab = Lab::new();
-    let iris = lab
-        .app("iris")
-        .set("scaling.min", 1)
-        .args(["--child", "--ignore-sigterm"]);
+    let iris = lab.app("iris").set("scaling.min", 1).args(["--child", "--ignore-sigterm"]);
     let mut serve = lab.services(&[&iris]).serve().start().await;
     assert_eq!(serve.get("iris", "/").await.status, 200);
     // Same program, same directory, but not a replica: it must survive.
     let (stranger, _) = testapp(lab.dir(), &["--record", &lab.text_path("stranger.jsonl")]).await;
-    let old: Vec<u32> = lab
-        .processes()
-        .iter()
-        .map(|p| p.pid)
-        .filter(|p| *p != stranger.pid())
-        .collect();
+    let old: Vec<u32> = lab.processes().iter().map(|p| p.pid).filter(|p| *p != stranger.pid()).collect();
     serve.signal(Signal::KILL);
     assert_eq!(serve.wait(SOON).await, 128 + 9);
     let serve = lab.serve().start().await;

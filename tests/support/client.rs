@@ -73,28 +73,17 @@ impl Call {
     }
 
     pub(crate) fn post(host: &str, path: &str, body: impl Into<Bytes>) -> Self {
-        Self {
-            method: Method::POST,
-            body: payload::full(body),
-            ..Self::get(host, path)
-        }
+        Self { method: Method::POST, body: payload::full(body), ..Self::get(host, path) }
     }
 
     /// POST of `n` zero bytes, streamed.
     pub(crate) fn post_zeros(host: &str, path: &str, n: u64) -> Self {
-        let call = Self {
-            method: Method::POST,
-            body: payload::zeros(n),
-            ..Self::get(host, path)
-        };
+        let call = Self { method: Method::POST, body: payload::zeros(n), ..Self::get(host, path) };
         call.header("content-length", &n.to_string())
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.append(
-            name.parse::<HeaderName>().unwrap(),
-            HeaderValue::from_str(value).unwrap(),
-        );
+        self.headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
         self
     }
 
@@ -122,21 +111,12 @@ impl Call {
         let mut wire = Wire::open(to, self.h2).await?;
         let answer = wire.request(self).await?;
         let (head, body) = answer.into_parts();
-        Ok(Open {
-            status: head.status.as_u16(),
-            headers: head.headers,
-            body,
-            _wire: wire,
-        })
+        Ok(Open { status: head.status.as_u16(), headers: head.headers, body, _wire: wire })
     }
 
     /// HTTP/1.1 takes the path and `Host`, HTTP/2 the whole URI.
     fn into_request(self) -> Request<Payload> {
-        let target = if self.h2 {
-            format!("http://{}{}", self.host, self.path)
-        } else {
-            self.path
-        };
+        let target = if self.h2 { format!("http://{}{}", self.host, self.path) } else { self.path };
         let mut req = Request::new(self.body);
         *req.method_mut() = self.method;
         *req.uri_mut() = target.parse().unwrap();
@@ -144,8 +124,7 @@ impl Call {
         if self.h2 {
             *req.version_mut() = Version::HTTP_2;
         } else {
-            req.headers_mut()
-                .insert("host", HeaderValue::from_str(&self.host).unwrap());
+            req.headers_mut().insert("host", HeaderValue::from_str(&self.host).unwrap());
         }
         req
     }
@@ -155,31 +134,19 @@ impl Call {
 
 impl Wire {
     pub(crate) async fn open(to: SocketAddr, h2: bool) -> Result<Self, String> {
-        let stream = TcpStream::connect(to)
-            .await
-            .map_err(|e| format!("connect {to}: {e}"))?;
+        let stream = TcpStream::connect(to).await.map_err(|e| format!("connect {to}: {e}"))?;
         stream.set_nodelay(true).unwrap();
         let io = TokioIo::new(stream);
         // The connection's own error is not lost: the request on it fails with the same.
         let (send, task) = if h2 {
             let mut builder = http2::Builder::new(TokioExecutor::new());
-            let (send, conn) = builder
-                .timer(TokioTimer::new())
-                .handshake(io)
-                .await
-                .map_err(text)?;
+            let (send, conn) = builder.timer(TokioTimer::new()).handshake(io).await.map_err(text)?;
             (Send::H2(send), tokio::spawn(async move { drop(conn.await) }))
         } else {
             let (send, conn) = http1::handshake(io).await.map_err(text)?;
-            (
-                Send::H1(send),
-                tokio::spawn(async move { drop(conn.with_upgrades().await) }),
-            )
+            (Send::H1(send), tokio::spawn(async move { drop(conn.with_upgrades().await) }))
         };
-        Ok(Self {
-            send,
-            _task: AbortOnDropHandle::new(task),
-        })
+        Ok(Self { send, _task: AbortOnDropHandle::new(task) })
     }
 
     /// Sends it and reads the whole answer.
@@ -244,27 +211,18 @@ impl Open {
 async fn whole(status: u16, headers: HeaderMap, mut incoming: Incoming) -> Result<Reply, String> {
     let (mut body, mut trailers) = (BytesMut::new(), HeaderMap::new());
     while let Some(frame) = incoming.frame().await {
-        match frame
-            .map_err(|e| format!("{status}, then: {}", text(e)))?
-            .into_data()
-        {
+        match frame.map_err(|e| format!("{status}, then: {}", text(e)))?.into_data() {
             Ok(data) => body.extend_from_slice(&data),
             Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
         }
     }
-    Ok(Reply {
-        status,
-        headers,
-        body: body.freeze(),
-        trailers,
-    })
+    Ok(Reply { status, headers, body: body.freeze(), trailers })
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
 fn text(e: hyper::Error) -> String {
     use std::error::Error as _;
-    e.source()
-        .map_or_else(|| e.to_string(), |source| format!("{e}: {source}"))
+    e.source().map_or_else(|| e.to_string(), |source| format!("{e}: {source}"))
 }
 
 // === impl Reply ===
@@ -287,10 +245,7 @@ impl Reply {
     #[track_caller]
     pub(crate) fn error(&self, status: u16, service: &str) -> String {
         assert_eq!(self.status, status, "{self}");
-        assert!(
-            self.header("content-type").starts_with("application/json"),
-            "{self}"
-        );
+        assert!(self.header("content-type").starts_with("application/json"), "{self}");
         let error = &self.json()["error"];
         assert!(
             !error["code"].is_null() && error.get("retry_after").is_some(),
@@ -302,22 +257,13 @@ impl Reply {
                 "service {service}: {self}"
             );
         }
-        error["message"]
-            .as_str()
-            .unwrap_or_else(|| panic!("no message: {self}"))
-            .to_owned()
+        error["message"].as_str().unwrap_or_else(|| panic!("no message: {self}")).to_owned()
     }
 }
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body = self.text();
-        write!(
-            f,
-            "{} {:?} {}",
-            self.status,
-            self.headers,
-            body.chars().take(2000).collect::<String>()
-        )
+        write!(f, "{} {:?} {}", self.status, self.headers, body.chars().take(2000).collect::<String>())
     }
 }

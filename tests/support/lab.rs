@@ -70,9 +70,7 @@ impl Lab {
 
     /// Did this request reach an app?
     pub(crate) fn reached(&self, service: &str, id: &str) -> bool {
-        self.events(service, "request")
-            .iter()
-            .any(|r| r.id.as_deref() == Some(id))
+        self.events(service, "request").iter().any(|r| r.id.as_deref() == Some(id))
     }
 
     /// Writes `services/FILE` as careful editors do: whole, by rename.
@@ -119,12 +117,7 @@ impl Lab {
     /// Live testapp processes.
     pub(crate) fn replicas(&self) -> Vec<Proc> {
         let mut all = self.processes();
-        all.retain(|p| {
-            p.command
-                .split(' ')
-                .next()
-                .is_some_and(|program| program.ends_with("/testapp"))
-        });
+        all.retain(|p| p.command.split(' ').next().is_some_and(|program| program.ends_with("/testapp")));
         all
     }
 
@@ -135,17 +128,9 @@ impl Lab {
 
     /// Nothing is left of this lab: `Err` lists what is.
     pub(crate) fn empty_but(&self, pids: &[u32]) -> Result<(), String> {
-        let left: Vec<_> = self
-            .processes()
-            .into_iter()
-            .filter(|p| !pids.contains(&p.pid))
-            .collect();
+        let left: Vec<_> = self.processes().into_iter().filter(|p| !pids.contains(&p.pid)).collect();
         let lines: Vec<_> = left.iter().map(ToString::to_string).collect();
-        if left.is_empty() {
-            Ok(())
-        } else {
-            Err(lines.join("; "))
-        }
+        if left.is_empty() { Ok(()) } else { Err(lines.join("; ")) }
     }
 }
 

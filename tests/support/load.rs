@@ -53,11 +53,7 @@ impl Load {
                 outcomes
             });
         }
-        Self {
-            stop,
-            sent,
-            workers: set,
-        }
+        Self { stop, sent, workers: set }
     }
 
     /// Requests answered so far.
@@ -81,11 +77,7 @@ async fn one(wire: &mut Option<Wire>, to: SocketAddr, call: Call, id: String) ->
         match Wire::open(to, false).await {
             Ok(new) => *wire = Some(new),
             Err(e) => {
-                return Outcome {
-                    id,
-                    status: Err(e),
-                    body: String::new(),
-                };
+                return Outcome { id, status: Err(e), body: String::new() };
             }
         }
     }
@@ -94,22 +86,10 @@ async fn one(wire: &mut Option<Wire>, to: SocketAddr, call: Call, id: String) ->
             if reply.header("connection").eq_ignore_ascii_case("close") {
                 *wire = None;
             }
-            let body = if reply.status == 200 {
-                String::new()
-            } else {
-                reply.text()
-            };
-            Outcome {
-                id,
-                status: Ok(reply.status),
-                body,
-            }
+            let body = if reply.status == 200 { String::new() } else { reply.text() };
+            Outcome { id, status: Ok(reply.status), body }
         }
-        Err(e) => Outcome {
-            id,
-            status: Err(e),
-            body: String::new(),
-        },
+        Err(e) => Outcome { id, status: Err(e), body: String::new() },
     }
 }
 
@@ -117,10 +97,7 @@ async fn one(wire: &mut Option<Wire>, to: SocketAddr, call: Call, id: String) ->
 pub(crate) fn tally(outcomes: &[Outcome]) -> BTreeMap<String, usize> {
     let mut tally = BTreeMap::new();
     for outcome in outcomes {
-        let key = outcome
-            .status
-            .as_ref()
-            .map_or_else(|_| "error".to_owned(), u16::to_string);
+        let key = outcome.status.as_ref().map_or_else(|_| "error".to_owned(), u16::to_string);
         *tally.entry(key).or_default() += 1;
     }
     tally

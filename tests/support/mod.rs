@@ -4,10 +4,7 @@
 //! controls is a file that appears (gates), not a delay that hopefully suffices. Whatever a test started is gone when
 //! it ends, also when it panics: every process carries the lab's directory in its environment and is found by it.
 #![allow(dead_code, unused_imports, reason = "each test binary uses its part")]
-#![allow(
-    clippy::unwrap_used,
-    reason = "a harness panics with the place; that is its report"
-)]
+#![allow(clippy::unwrap_used, reason = "a harness panics with the place; that is its report")]
 
 mod client;
 mod lab;

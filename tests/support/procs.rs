@@ -24,10 +24,7 @@ pub(crate) fn marked(mark: &Path) -> Vec<Proc> {
             // Not ours, or gone meanwhile: unreadable.
             let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
             let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            let command = String::from_utf8_lossy(&arguments)
-                .replace('\0', " ")
-                .trim_end()
-                .to_owned();
+            let command = String::from_utf8_lossy(&arguments).replace('\0', " ").trim_end().to_owned();
             (contains(&arguments, mark) || contains(&environment, mark)).then_some(Proc { pid, command })
         })
         .collect()
@@ -54,18 +51,13 @@ pub(crate) fn zombies(pid: u32) -> usize {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     let parent = pid.to_string();
-    pids.filter_map(stat)
-        .filter(|fields| fields[0] == "Z" && fields[1] == parent)
-        .count()
+    pids.filter_map(stat).filter(|fields| fields[0] == "Z" && fields[1] == parent).count()
 }
 
 /// Resident memory.
 pub(crate) fn rss_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 

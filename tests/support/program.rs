@@ -58,37 +58,23 @@ pub(crate) fn testapp_path() -> &'static Path {
 impl Program {
     /// Starts it with `mark` in its environment (see `procs::marked`) and none of our own settings in it.
     pub(crate) fn spawn(mut command: Command, mark: &Path) -> Self {
-        let name = Path::new(command.get_program())
-            .file_name()
-            .unwrap()
-            .to_string_lossy()
-            .into_owned();
+        let name = Path::new(command.get_program()).file_name().unwrap().to_string_lossy().into_owned();
         for (key, _) in std::env::vars_os() {
-            let ours = key
-                .to_str()
-                .is_some_and(|k| k.starts_with("PILOTLIGHT_") || k == "RUST_LOG" || k == "PORT");
+            let ours =
+                key.to_str().is_some_and(|k| k.starts_with("PILOTLIGHT_") || k == "RUST_LOG" || k == "PORT");
             if ours && !command.get_envs().any(|(set, _)| set == key) {
                 command.env_remove(key);
             }
         }
         command.env("TEST_MARK", mark).process_group(0);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{name}: {e}"));
         let log = Arc::new(Mutex::new(Vec::new()));
         let readers = [
             collect(child.stdout.take().unwrap(), log.clone()),
             collect(child.stderr.take().unwrap(), log.clone()),
         ];
-        Self {
-            name,
-            child,
-            exited: None,
-            log,
-            readers,
-        }
+        Self { name, child, exited: None, log, readers }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -114,16 +100,11 @@ impl Program {
         let log = self.log.clone();
         wait_until(SOON, what, async || {
             if let Some(status) = self.exited() {
-                panic!(
-                    "{}: ended ({status}) before it listened\n{}",
-                    self.name,
-                    self.log()
-                );
+                panic!("{}: ended ({status}) before it listened\n{}", self.name, self.log());
             }
             let log = log.lock();
-            let found = log
-                .iter()
-                .find_map(|line| listener(line).filter(|(_, r)| role.is_empty() || r == role));
+            let found =
+                log.iter().find_map(|line| listener(line).filter(|(_, r)| role.is_empty() || r == role));
             found.map(|(addr, _)| addr).ok_or_else(|| log.join("\n"))
         })
         .await
@@ -188,14 +169,7 @@ fn collect(stream: impl Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) -> 
 /// Takes `listening on ADDR (ROLE)` out of a line, text or JSON.
 fn listener(line: &str) -> Option<(SocketAddr, String)> {
     let (_, rest) = line.split_once("listening on ")?;
-    let end = rest
-        .find(|c: char| !c.is_ascii_hexdigit() && !".:[]".contains(c))
-        .unwrap_or(rest.len());
-    let role = rest[end..]
-        .strip_prefix(" (")
-        .and_then(|role| role.split_once(')'));
-    Some((
-        rest[..end].parse().ok()?,
-        role.map_or(String::new(), |(role, _)| role.to_owned()),
-    ))
+    let end = rest.find(|c: char| !c.is_ascii_hexdigit() && !".:[]".contains(c)).unwrap_or(rest.len());
+    let role = rest[end..].strip_prefix(" (").and_then(|role| role.split_once(')'));
+    Some((rest[..end].parse().ok()?, role.map_or(String::new(), |(role, _)| role.to_owned())))
 }

@@ -40,25 +40,9 @@ pub(crate) struct QueueProxy {
 impl ServeBuilder {
     pub(crate) fn new(lab: &Lab) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pilotlight"));
-        command.args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-            "--log-format",
-            "json",
-        ]);
-        command
-            .arg("-f")
-            .arg(lab.path("services"))
-            .arg("--state-dir")
-            .arg(lab.path("state"));
-        Self {
-            command,
-            service_ports: "off".to_owned(),
-            mark: lab.dir().to_owned(),
-        }
+        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
+        command.arg("-f").arg(lab.path("services")).arg("--state-dir").arg(lab.path("state"));
+        Self { command, service_ports: "off".to_owned(), mark: lab.dir().to_owned() }
     }
 
     /// Adds an argument.
@@ -86,11 +70,7 @@ impl ServeBuilder {
         let traffic = program.listening("traffic").await;
         let admin = program.listening("admin").await;
         wait_until(LONG, "serve: /readyz is 200", async || ready(admin).await).await;
-        Serve {
-            program,
-            traffic,
-            admin,
-        }
+        Serve { program, traffic, admin }
     }
 }
 
@@ -119,10 +99,7 @@ impl Serve {
 
     /// GET on the admin port.
     pub(crate) async fn admin(&self, path: &str) -> Reply {
-        Call::get(&self.admin.to_string(), path)
-            .send(self.admin)
-            .await
-            .unwrap()
+        Call::get(&self.admin.to_string(), path).send(self.admin).await.unwrap()
     }
 
     /// JSON from the admin port.
@@ -163,10 +140,7 @@ impl Serve {
             s["state"] == "zero" && s["replicas"] == serde_json::json!([])
         })
         .await;
-        wait_until(SOON, "no replica process is left", async || {
-            lab.empty_but(&[self.pid()])
-        })
-        .await;
+        wait_until(SOON, "no replica process is left", async || lab.empty_but(&[self.pid()])).await;
     }
 }
 
@@ -186,11 +160,7 @@ impl DerefMut for Serve {
 
 /// The host that reaches a service of `default`; a name with a dot is taken as a host already.
 pub(crate) fn host(service: &str) -> String {
-    if service.contains('.') {
-        service.to_owned()
-    } else {
-        format!("{service}.default.localhost")
-    }
+    if service.contains('.') { service.to_owned() } else { format!("{service}.default.localhost") }
 }
 
 // === impl QueueProxy ===
@@ -199,31 +169,16 @@ impl QueueProxy {
     /// Starts `queue-proxy` in front of `app`.
     pub(crate) async fn start(lab: &Lab, app: SocketAddr, args: &[&str]) -> Self {
         let app = app.to_string();
-        let first = [
-            "queue-proxy",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin",
-            "127.0.0.1:0",
-            "--app",
-            &app,
-        ];
+        let first = ["queue-proxy", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--app", &app];
         let mut program = lab.pilotlight(&[&first, args].concat());
         let traffic = program.listening("traffic").await;
         let admin = program.listening("admin").await;
-        Self {
-            program,
-            traffic,
-            admin,
-        }
+        Self { program, traffic, admin }
     }
 
     /// Waits until `/readyz` is 200.
     pub(crate) async fn ready(self) -> Self {
-        wait_until(SOON, "queue-proxy: /readyz is 200", async || {
-            ready(self.admin).await
-        })
-        .await;
+        wait_until(SOON, "queue-proxy: /readyz is 200", async || ready(self.admin).await).await;
         self
     }
 

@@ -24,18 +24,13 @@ pub(crate) fn wait_until<T, E: Display>(
         let start = clock::now();
         loop {
             // A condition that hangs must not outlive the deadline either.
-            let left = deadline
-                .saturating_sub(start.elapsed())
-                .max(Duration::from_millis(100));
+            let left = deadline.saturating_sub(start.elapsed()).max(Duration::from_millis(100));
             let state = match tokio::time::timeout(left, condition()).await {
                 Ok(Ok(value)) => return value,
                 Ok(Err(state)) => state.to_string(),
                 Err(_) => "the condition itself did not return".to_owned(),
             };
-            assert!(
-                start.elapsed() < deadline,
-                "{place}: not in {deadline:?}: {what}; last seen: {state}"
-            );
+            assert!(start.elapsed() < deadline, "{place}: not in {deadline:?}: {what}; last seen: {state}");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

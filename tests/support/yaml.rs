@@ -17,12 +17,9 @@ impl Yaml {
     pub(crate) fn testapp(name: &str, record: &Path) -> Self {
         let program = super::program::testapp_path();
         let command = json!([program, "--port", "$(PORT)", "--record", record]);
-        Self {
-            name: name.to_owned(),
-            spec: json!({ "process": { "command": command } }),
-        }
-        .set("scaling.window", "6s")
-        .set("scaling.scaleToZeroAfter", "1s")
+        Self { name: name.to_owned(), spec: json!({ "process": { "command": command } }) }
+            .set("scaling.window", "6s")
+            .set("scaling.scaleToZeroAfter", "1s")
     }
 
     /// Adds arguments to the command.

@@ -9,12 +9,7 @@ use crate::config::spec::{Probe, Protocol};
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Command, Exit> {
     let lookup = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
-    parse(
-        std::iter::once("pilotlight")
-            .chain(args.iter().copied())
-            .map(OsString::from),
-        &lookup,
-    )
+    parse(std::iter::once("pilotlight").chain(args.iter().copied()).map(OsString::from), &lookup)
 }
 
 #[track_caller]
@@ -54,29 +49,14 @@ fn defaults() {
         (c.listen.to_string(), c.admin.to_string()),
         ("127.0.0.1:8080".into(), "127.0.0.1:8081".into())
     );
-    assert_eq!(
-        c.service_ports,
-        Some(PortRange {
-            first: 20000,
-            last: 20999
-        })
-    );
+    assert_eq!(c.service_ports, Some(PortRange { first: 20000, last: 20999 }));
     assert_eq!(c.state_dir.to_str(), Some("/h/.local/state/pilotlight"));
     assert_eq!((c.log.format, c.log.level), (LogFormat::Text, LogLevel::Info));
     let q = queue_proxy(&[]);
-    assert_eq!(
-        (q.listen.to_string(), q.app.to_string()),
-        ("127.0.0.1:8012".into(), "127.0.0.1:8080".into())
-    );
+    assert_eq!((q.listen.to_string(), q.app.to_string()), ("127.0.0.1:8012".into(), "127.0.0.1:8080".into()));
     assert_eq!((q.concurrency.limit, q.concurrency.queue), (0, 100));
-    assert_eq!(
-        (q.idle_timeout, q.request_timeout),
-        (Duration::from_mins(5), Duration::ZERO)
-    );
-    assert_eq!(
-        (q.protocol, q.readiness),
-        (Protocol::Auto, Probe::TcpSocket { port: None })
-    );
+    assert_eq!((q.idle_timeout, q.request_timeout), (Duration::from_mins(5), Duration::ZERO));
+    assert_eq!((q.protocol, q.readiness), (Protocol::Auto, Probe::TcpSocket { port: None }));
 }
 
 #[test]
@@ -88,60 +68,21 @@ fn flags_win_over_variables_and_these_over_defaults() {
         ("PILOTLIGHT_ADMIN", ""),
     ];
     let c = serve(&[], &env);
-    assert_eq!(
-        (c.files.len(), c.listen.port(), c.service_ports, c.admin.port()),
-        (2, 1, None, 8081)
-    );
+    assert_eq!((c.files.len(), c.listen.port(), c.service_ports, c.admin.port()), (2, 1, None, 8081));
     // A variable that is not used is not looked at.
-    let c = serve(
-        &["--listen=localhost:2", "-f", "c", "d", "--file", "e"],
-        &[("PILOTLIGHT_LISTEN", "bad")],
-    );
+    let c = serve(&["--listen=localhost:2", "-f", "c", "d", "--file", "e"], &[("PILOTLIGHT_LISTEN", "bad")]);
     assert_eq!((c.listen.to_string(), c.files.len()), ("127.0.0.1:2".into(), 3));
-    assert_eq!(
-        serve(&["-f", "a"], &[("XDG_STATE_HOME", "/x")])
-            .state_dir
-            .to_str(),
-        Some("/x/pilotlight")
-    );
-    assert!(
-        serve(&["-f", "a", "--state-dir", "rel"], &[])
-            .state_dir
-            .is_absolute()
-    );
+    assert_eq!(serve(&["-f", "a"], &[("XDG_STATE_HOME", "/x")]).state_dir.to_str(), Some("/x/pilotlight"));
+    assert!(serve(&["-f", "a", "--state-dir", "rel"], &[]).state_dir.is_absolute());
 }
 
 #[test]
 fn probes() {
     for (text, expected) in [
-        (
-            "http:/a?b",
-            Probe::HttpGet {
-                path: "/a?b".into(),
-                port: None,
-                headers: Vec::new(),
-            },
-        ),
-        (
-            "grpc",
-            Probe::Grpc {
-                port: None,
-                service: String::new(),
-            },
-        ),
-        (
-            "grpc:a.b",
-            Probe::Grpc {
-                port: None,
-                service: "a.b".into(),
-            },
-        ),
-        (
-            "exec:test -e /x",
-            Probe::Exec {
-                command: vec!["test".into(), "-e".into(), "/x".into()],
-            },
-        ),
+        ("http:/a?b", Probe::HttpGet { path: "/a?b".into(), port: None, headers: Vec::new() }),
+        ("grpc", Probe::Grpc { port: None, service: String::new() }),
+        ("grpc:a.b", Probe::Grpc { port: None, service: "a.b".into() }),
+        ("exec:test -e /x", Probe::Exec { command: vec!["test".into(), "-e".into(), "/x".into()] }),
     ] {
         assert_eq!(queue_proxy(&["--readiness", text]).readiness, expected);
     }
@@ -189,14 +130,8 @@ fn one_mistake_each() {
         (&["--listen", "8080"][..], "--listen: \"8080\""),
         (&["--listen", ":8080"], "--listen: \":8080\""),
         (&["--listen"], "--listen: no value"),
-        (
-            &["--listen", "127.0.0.1:1", "--listen", "127.0.0.1:2"],
-            "--listen: given twice",
-        ),
-        (
-            &["--listen", "1.1.1.1:5", "--admin", "1.1.1.1:5"],
-            "--admin: 1.1.1.1:5 is --listen too",
-        ),
+        (&["--listen", "127.0.0.1:1", "--listen", "127.0.0.1:2"], "--listen: given twice"),
+        (&["--listen", "1.1.1.1:5", "--admin", "1.1.1.1:5"], "--admin: 1.1.1.1:5 is --listen too"),
         (&["--app", "127.0.0.1:0"], "--app: \"127.0.0.1:0\""),
         (&["--concurrency", "x"], "--concurrency: \"x\""),
         (&["--concurrency=-1"], "--concurrency: \"-1\""),
@@ -210,10 +145,7 @@ fn one_mistake_each() {
         (&["--log-level", "loud"], "--log-level: \"loud\""),
     ] {
         let found = mistakes(&[&["queue-proxy"], args].concat(), &[]);
-        assert!(
-            found.len() == 1 && found[0].starts_with(start),
-            "{args:?}: {found:?}"
-        );
+        assert!(found.len() == 1 && found[0].starts_with(start), "{args:?}: {found:?}");
     }
     assert!(mistakes(&[], &[])[0].starts_with("no subcommand"));
     assert!(mistakes(&["sevre"], &[])[0].contains("did you mean serve?"));
@@ -222,20 +154,12 @@ fn one_mistake_each() {
 
 #[test]
 fn help_says_defaults_variables_and_examples() {
-    for args in [
-        &["--help"][..],
-        &["serve", "--help"],
-        &["help", "serve"],
-        &["serve", "-f", "a", "-h"],
-        &["-V"],
-    ] {
-        let Err(exit) = run(args, &[]) else {
-            panic!("{args:?}")
-        };
+    for args in
+        [&["--help"][..], &["serve", "--help"], &["help", "serve"], &["serve", "-f", "a", "-h"], &["-V"]]
+    {
+        let Err(exit) = run(args, &[]) else { panic!("{args:?}") };
         assert_eq!(exit.code(), 0);
-        let Exit::Text(text) = exit else {
-            panic!("{args:?}")
-        };
+        let Exit::Text(text) = exit else { panic!("{args:?}") };
         if args.contains(&"serve") {
             for part in [
                 "--service-ports",

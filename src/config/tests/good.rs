@@ -64,25 +64,9 @@ spec:
 fn the_design_page_is_sound_and_states_the_defaults() {
     let full = one(DESIGN);
     assert_eq!(full.source.line, 2);
-    assert_eq!(
-        full.hosts,
-        [
-            "iris.default.localhost",
-            "iris.default.svc.cluster.local",
-            "iris.example.com"
-        ]
-    );
-    assert_eq!(
-        full.scaling,
-        Scaling {
-            total: 1.0,
-            target: 0.7,
-            ..Scaling::default()
-        }
-    );
-    let Workload::Process(p) = &full.workload else {
-        panic!("the process wins")
-    };
+    assert_eq!(full.hosts, ["iris.default.localhost", "iris.default.svc.cluster.local", "iris.example.com"]);
+    assert_eq!(full.scaling, Scaling { total: 1.0, target: 0.7, ..Scaling::default() });
+    let Workload::Process(p) = &full.workload else { panic!("the process wins") };
     assert_eq!(p.command[3], "$(PORT)");
     assert!(p.working_dir.is_absolute());
     assert_eq!(p.resources.memory, 4 << 30);
@@ -98,9 +82,7 @@ fn the_design_page_is_sound_and_states_the_defaults() {
     assert_eq!(bare.concurrency.queue, full.concurrency.queue);
     assert_eq!(bare.readiness, Probe::TcpSocket { port: None });
     assert_eq!((bare.port, bare.protocol), (8080, Protocol::Auto));
-    let Workload::Process(p) = &bare.workload else {
-        panic!("a process")
-    };
+    let Workload::Process(p) = &bare.workload else { panic!("a process") };
     assert!(p.working_dir.is_absolute());
 }
 
@@ -118,23 +100,12 @@ fn targets() {
         ("concurrency: {limit: 4}\n  scaling: {target: 3}", 4.0, 3.0),
         ("concurrency: {limit: 4}\n  scaling: {target: 9}", 4.0, 4.0),
         ("concurrency: {limit: 4}\n  scaling: {metric: rps}", 200.0, 140.0),
-        (
-            "concurrency: {limit: 4}\n  scaling: {metric: rps, target: 9}",
-            9.0,
-            9.0,
-        ),
-        (
-            "concurrency: {limit: 4}\n  scaling: {metric: rps, target: 25%}",
-            200.0,
-            50.0,
-        ),
+        ("concurrency: {limit: 4}\n  scaling: {metric: rps, target: 9}", 9.0, 9.0),
+        ("concurrency: {limit: 4}\n  scaling: {metric: rps, target: 25%}", 200.0, 50.0),
     ] {
         let lines = if lines == "{}" { "port: 1" } else { lines };
         let s = scaling(lines);
-        assert!(
-            (s.total - total).abs() < 1e-9 && (s.target - target).abs() < 1e-9,
-            "{lines}: {s:?}"
-        );
+        assert!((s.total - total).abs() < 1e-9 && (s.target - target).abs() < 1e-9, "{lines}: {s:?}");
     }
 }
 
@@ -156,27 +127,9 @@ fn probes_of_the_own_port_name_none() {
         ("{tcpSocket: {}}", Probe::TcpSocket { port: None }),
         ("{tcpSocket: {port: 8080}}", Probe::TcpSocket { port: None }),
         ("{tcpSocket: {port: 9}}", Probe::TcpSocket { port: Some(9) }),
-        (
-            "{grpc: {service: x}}",
-            Probe::Grpc {
-                port: None,
-                service: "x".into(),
-            },
-        ),
-        (
-            "{exec: {command: [a, b]}}",
-            Probe::Exec {
-                command: vec!["a".into(), "b".into()],
-            },
-        ),
-        (
-            "{httpGet: {port: 8080}}",
-            Probe::HttpGet {
-                path: "/".into(),
-                port: None,
-                headers: Vec::new(),
-            },
-        ),
+        ("{grpc: {service: x}}", Probe::Grpc { port: None, service: "x".into() }),
+        ("{exec: {command: [a, b]}}", Probe::Exec { command: vec!["a".into(), "b".into()] }),
+        ("{httpGet: {port: 8080}}", Probe::HttpGet { path: "/".into(), port: None, headers: Vec::new() }),
     ] {
         let spec = one(&format!(
             "apiVersion: pilotlight.dev/v1alpha1\nkind: ScaledService\nmetadata: {{name: a}}\nspec:\n  process: {{command: [a]}}\n  readiness: {probe}\n"
@@ -189,21 +142,11 @@ fn probes_of_the_own_port_name_none() {
 fn json_is_yaml_and_other_json_in_a_folder_is_left_alone() {
     let object = r#"{"apiVersion":"pilotlight.dev/v1alpha1","kind":"ScaledService",
 	"metadata":{"name":"a"},"spec":{"process":{"command":["a"]},"hosts":["a\u002ecom"]}}"#;
-    let loaded = load_files(&[
-        ("a.json", object),
-        ("b-input.json", "{\"inputs\": []}"),
-        ("c.yaml", "# nothing\n"),
-    ]);
+    let loaded =
+        load_files(&[("a.json", object), ("b-input.json", "{\"inputs\": []}"), ("c.yaml", "# nothing\n")]);
     let loaded = loaded.unwrap_or_else(|p| panic!("{}", p[0]));
     assert_eq!(loaded.services[0].hosts[2], "a.com");
-    assert_eq!(
-        (
-            loaded.warnings.len(),
-            loaded.files.len(),
-            loaded.empty_files.len()
-        ),
-        (1, 3, 1)
-    );
+    assert_eq!((loaded.warnings.len(), loaded.files.len(), loaded.empty_files.len()), (1, 3, 1));
 }
 
 #[test]
@@ -219,10 +162,7 @@ fn a_target_alone_loads_but_one_machine_cannot_run_it() {
 #[test]
 fn a_comment_above_changes_no_service_but_the_fingerprint() {
     let text = "apiVersion: pilotlight.dev/v1alpha1\nkind: ScaledService\nmetadata: {name: a}\nspec: {process: {command: [a], workingDir: /}}\n";
-    let (a, b) = (
-        load_text(text).unwrap(),
-        load_text(&format!("# hello\n{text}")).unwrap(),
-    );
+    let (a, b) = (load_text(text).unwrap(), load_text(&format!("# hello\n{text}")).unwrap());
     assert!(a.services[0] != b.services[0] && a.services[0].is_same(&b.services[0]));
     assert_ne!(a.files[0].sha256, b.files[0].sha256);
 }
@@ -237,8 +177,6 @@ fn services_are_sorted_and_aliases_work() {
     assert_eq!(&*loaded.services[0].key.name, "a");
     assert_eq!(
         loaded.services[0].readiness,
-        Probe::Exec {
-            command: vec!["x".into(), "yy".into(), "yy".into()]
-        }
+        Probe::Exec { command: vec!["x".into(), "yy".into(), "yy".into()] }
     );
 }

@@ -39,28 +39,16 @@ fn bounds() {
     });
     refused(&laughs, "too much in one file");
     let long = "x".repeat(1 << 20);
-    refused(
-        &format!("a: &a {long}\nb: [{}]\n", "*a, ".repeat(100)),
-        "too much in one file",
-    );
+    refused(&format!("a: &a {long}\nb: [{}]\n", "*a, ".repeat(100)), "too much in one file");
     // Anchors in anchors: each level copies what is below it.
     let nested = (0..60).map(|i| format!("&b{i} [")).collect::<String>();
-    refused(
-        &format!("a: {nested}{}", "x, ".repeat(100_000) + &"]".repeat(60)),
-        "too much in one file",
-    );
+    refused(&format!("a: {nested}{}", "x, ".repeat(100_000) + &"]".repeat(60)), "too much in one file");
     refused(&format!("a: {}", "- ".repeat(50_000)), "");
     refused(&"[".repeat(100_000), "not YAML");
     refused(&"{a: ".repeat(100_000), "not YAML");
-    refused(
-        &(0..200)
-            .map(|i| format!("{}a:\n", " ".repeat(i)))
-            .collect::<String>(),
-        "",
-    );
-    let chain = (1..=80).fold("a0: &a0 [x]\n".to_owned(), |acc, i| {
-        format!("{acc}a{i}: &a{i} [*a{}]\n", i - 1)
-    });
+    refused(&(0..200).map(|i| format!("{}a:\n", " ".repeat(i))).collect::<String>(), "");
+    let chain =
+        (1..=80).fold("a0: &a0 [x]\n".to_owned(), |acc, i| format!("{acc}a{i}: &a{i} [*a{}]\n", i - 1));
     refused(&chain, "nested too deep");
     refused(&"- a\n".repeat(700_000), "too much in one file");
     refused(&"--- a\n".repeat(600_000), "too many documents");
@@ -81,9 +69,7 @@ fn many_keys_do_not_take_quadratic_time() {
     let start = clock::now();
     assert!(parse(text.as_bytes()).1.is_empty());
     // All unknown: the list of problems is bounded as well.
-    let problems = load_text(&format!(
-        "apiVersion: pilotlight.dev/v1alpha1\nkind: ScaledService\n{text}"
-    ));
+    let problems = load_text(&format!("apiVersion: pilotlight.dev/v1alpha1\nkind: ScaledService\n{text}"));
     assert!(problems.unwrap_err().len() < 1100);
     assert!(clock::now().duration_since(start) < PATIENCE);
 }

@@ -30,10 +30,7 @@ pub(crate) fn load_text(text: &str) -> Result<Loaded, Vec<Problem>> {
 
 /// `LINE FIELD: GIVEN` of each problem.
 pub(crate) fn brief(problems: &[Problem]) -> Vec<String> {
-    problems
-        .iter()
-        .map(|p| format!("{} {}: {}", p.line, p.field, p.given))
-        .collect()
+    problems.iter().map(|p| format!("{} {}: {}", p.line, p.field, p.given)).collect()
 }
 
 /// The file's name without its folder.

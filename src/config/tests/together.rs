@@ -7,23 +7,15 @@ use super::{load_files, name};
 fn every_error_of_every_file_in_one_run() {
     let good = service("  process: {command: [a]}\n");
     let problems = load_files(&[
-        (
-            "a.yaml",
-            &service("  prot: 1\n  port: x\n  concurrency: {limit: -1, queue: -1}\n"),
-        ),
+        ("a.yaml", &service("  prot: 1\n  port: x\n  concurrency: {limit: -1, queue: -1}\n")),
         // A document that is not YAML does not hide what follows it.
-        (
-            "b.yaml",
-            &format!("a: [1\n---\n{good}---\nkind: Nothing\napiVersion: x\n"),
-        ),
+        ("b.yaml", &format!("a: [1\n---\n{good}---\nkind: Nothing\napiVersion: x\n")),
         ("c.yaml", "\u{FEFF}a: *x\n"),
         ("d.yaml", &good),
     ])
     .unwrap_err();
-    let found: Vec<String> = problems
-        .iter()
-        .map(|p| format!("{}:{} {}", name(&p.file).display(), p.line, p.field))
-        .collect();
+    let found: Vec<String> =
+        problems.iter().map(|p| format!("{}:{} {}", name(&p.file).display(), p.line, p.field)).collect();
     assert_eq!(
         found,
         [
@@ -54,10 +46,7 @@ fn names_and_hosts_clash() {
     };
     let problems = load_files(&[("1.yaml", &one("a", "h.com")), ("2.yaml", &one("a", "h.com"))]).unwrap_err();
     assert_eq!(problems.len(), 1);
-    assert_eq!(
-        (name(&problems[0].file).to_str(), problems[0].line),
-        (Some("2.yaml"), 4)
-    );
+    assert_eq!((name(&problems[0].file).to_str(), problems[0].line), (Some("2.yaml"), 4));
     assert!(
         problems[0].given.contains("default/a") && problems[0].given.contains("1.yaml:4"),
         "{}",
@@ -66,17 +55,8 @@ fn names_and_hosts_clash() {
 
     let problems = load_files(&[("1.yaml", &one("a", "h.com")), ("2.yaml", &one("b", "H.com"))]).unwrap_err();
     assert_eq!(problems.len(), 1);
-    assert_eq!(
-        (problems[0].line, problems[0].field.as_str()),
-        (9, "spec.hosts[1]")
-    );
-    assert!(
-        problems[0]
-            .given
-            .contains("h.com belongs to default/a, declared at"),
-        "{}",
-        problems[0]
-    );
+    assert_eq!((problems[0].line, problems[0].field.as_str()), (9, "spec.hosts[1]"));
+    assert!(problems[0].given.contains("h.com belongs to default/a, declared at"), "{}", problems[0]);
 }
 
 #[test]
@@ -84,8 +64,5 @@ fn files_that_are_not_there() {
     let paths = ["/nowhere/a.yaml", "/nowhere/b"].map(std::path::PathBuf::from);
     let problems = crate::config::load(&paths).unwrap_err();
     assert_eq!(problems.0.len(), 2);
-    assert_eq!(
-        problems.0[0].to_string(),
-        "/nowhere/a.yaml: no such file or folder"
-    );
+    assert_eq!(problems.0[0].to_string(), "/nowhere/a.yaml: no such file or folder");
 }

@@ -11,10 +11,7 @@ fn mistakes() {
             "    model: {modelFormat: {nam: sklearn}, storageUri: model}\n",
             "6 spec.predictor.model.modelFormat.name: missing",
         ),
-        (
-            "    model: {storageUri: model}\n",
-            "6 spec.predictor.model.modelFormat: missing",
-        ),
+        ("    model: {storageUri: model}\n", "6 spec.predictor.model.modelFormat: missing"),
         (
             "    model: {modelFormat: sklearn, storageUri: model}\n",
             "6 spec.predictor.model.modelFormat: the text",
@@ -39,54 +36,27 @@ fn mistakes() {
             "    model: {modelFormat: {name: sklearn}, storageUri: model, storage: {}}\n",
             "6 spec.predictor.model.storage: not supported yet",
         ),
-        (
-            "    sklearn: {storageUri: model}\n",
-            "6 spec.predictor.sklearn: not supported yet",
-        ),
-        (
-            "    containers: []\n",
-            "6 spec.predictor.containers: not supported yet",
-        ),
-        (
-            &format!("    logger: {{}}\n{good}"),
-            "6 spec.predictor.logger: not supported yet",
-        ),
+        ("    sklearn: {storageUri: model}\n", "6 spec.predictor.sklearn: not supported yet"),
+        ("    containers: []\n", "6 spec.predictor.containers: not supported yet"),
+        (&format!("    logger: {{}}\n{good}"), "6 spec.predictor.logger: not supported yet"),
         (
             &format!("    canaryTrafficPercent: 10\n{good}"),
             "6 spec.predictor.canaryTrafficPercent: not supported yet",
         ),
-        (
-            &format!("    scaleMetric: cpu\n{good}"),
-            "6 spec.predictor.scaleMetric: cpu is not supported",
-        ),
-        (
-            &format!("    minReplicas: -1\n{good}"),
-            "6 spec.predictor.minReplicas: the number -1",
-        ),
-        (
-            &format!("    minReplicas: 3\n    maxReplicas: 2\n{good}"),
-            "6 spec.predictor.minReplicas: 3",
-        ),
+        (&format!("    scaleMetric: cpu\n{good}"), "6 spec.predictor.scaleMetric: cpu is not supported"),
+        (&format!("    minReplicas: -1\n{good}"), "6 spec.predictor.minReplicas: the number -1"),
+        (&format!("    minReplicas: 3\n    maxReplicas: 2\n{good}"), "6 spec.predictor.minReplicas: 3"),
         (
             &format!("    containerConcurency: 3\n{good}"),
             "6 spec.predictor.containerConcurency: unknown field",
         ),
-        (
-            &format!("    timeout: 30s\n{good}"),
-            "6 spec.predictor.timeout: the text \"30s\"",
-        ),
-        (
-            &format!("{good}  transformer: {{}}\n"),
-            "7 spec.transformer: not supported yet",
-        ),
+        (&format!("    timeout: 30s\n{good}"), "6 spec.predictor.timeout: the text \"30s\""),
+        (&format!("{good}  transformer: {{}}\n"), "7 spec.transformer: not supported yet"),
         ("    minReplicas: 0\n", "6 spec.predictor.model: missing"),
     ] {
         let problems = load(&isvc(predictor), RUNTIME).err().unwrap_or_default();
         let found = brief(&problems);
-        assert!(
-            found.first().is_some_and(|f| f.starts_with(expected)),
-            "{predictor}{found:?}"
-        );
+        assert!(found.first().is_some_and(|f| f.starts_with(expected)), "{predictor}{found:?}");
     }
     let long = model("").replace("name: iris", &format!("name: {}", "a".repeat(54)));
     assert_eq!(load(&long, RUNTIME).unwrap_err()[0].field, "metadata.name");
@@ -95,59 +65,20 @@ fn mistakes() {
 #[test]
 fn mistakes_in_runtimes() {
     for (from, to, expected) in [
-        (
-            "    command: [mlserver, start]\n",
-            "",
-            "14 spec.containers[0]: no command in the container",
-        ),
-        (
-            "name: http1}",
-            "nam: http1}",
-            "18 spec.containers[0].ports[0].nam: unknown field",
-        ),
-        (
-            "  containers:\n",
-            "  containers:\n  - {name: x}\n  - {name: y}\n",
-            "",
-        ),
-        (
-            "kserve-container\n",
-            "other\n  - name: second\n",
-            "14 spec.containers: 2 containers, none named",
-        ),
-        (
-            "{{.Name}}",
-            "{{.Nam}}",
-            "14 spec.containers[0]: the template \"{{.Nam}}\"",
-        ),
-        (
-            "\">=3.9,<3.13\"",
-            "new",
-            "7 metadata.annotations[pilotlight.dev/python-version]: \"new\"",
-        ),
-        (
-            "spec:\n",
-            "spec:\n  multimodel: true\n",
-            "9 spec.multimodel: unknown field",
-        ),
-        (
-            "priority: 1",
-            "priority: high",
-            "10 spec.supportedModelFormats[0].priority: the text \"high\"",
-        ),
+        ("    command: [mlserver, start]\n", "", "14 spec.containers[0]: no command in the container"),
+        ("name: http1}", "nam: http1}", "18 spec.containers[0].ports[0].nam: unknown field"),
+        ("  containers:\n", "  containers:\n  - {name: x}\n  - {name: y}\n", ""),
+        ("kserve-container\n", "other\n  - name: second\n", "14 spec.containers: 2 containers, none named"),
+        ("{{.Name}}", "{{.Nam}}", "14 spec.containers[0]: the template \"{{.Nam}}\""),
+        ("\">=3.9,<3.13\"", "new", "7 metadata.annotations[pilotlight.dev/python-version]: \"new\""),
+        ("spec:\n", "spec:\n  multimodel: true\n", "9 spec.multimodel: unknown field"),
+        ("priority: 1", "priority: high", "10 spec.supportedModelFormats[0].priority: the text \"high\""),
     ] {
-        let found = brief(
-            &load(&model(""), &RUNTIME.replacen(from, to, 1))
-                .err()
-                .unwrap_or_default(),
-        );
+        let found = brief(&load(&model(""), &RUNTIME.replacen(from, to, 1)).err().unwrap_or_default());
         if expected.is_empty() {
             assert!(found.is_empty(), "{found:?}");
         } else {
-            assert!(
-                found.first().is_some_and(|f| f.starts_with(expected)),
-                "{to}: {found:?}"
-            );
+            assert!(found.first().is_some_and(|f| f.starts_with(expected)), "{to}: {found:?}");
         }
     }
     let problems = load(&model(""), &format!("{RUNTIME}---\n{RUNTIME}")).unwrap_err();
@@ -164,19 +95,14 @@ fn clashes_with_a_scaled_service() {
     };
     let problems = load(&model(""), &scaled("iris-predictor")).unwrap_err();
     assert!(
-        problems.len() == 1
-            && problems[0]
-                .given
-                .contains("default/iris-predictor is declared at"),
+        problems.len() == 1 && problems[0].given.contains("default/iris-predictor is declared at"),
         "{problems:?}"
     );
     let problems = load(&model(""), &scaled("iris")).unwrap_err();
     assert_eq!(problems.len(), 1);
     assert_eq!(name(&problems[0].file).to_str(), Some("r.yaml"));
     assert!(
-        problems[0]
-            .given
-            .contains("iris.default.localhost belongs to default/iris-predictor"),
+        problems[0].given.contains("iris.default.localhost belongs to default/iris-predictor"),
         "{}",
         problems[0]
     );

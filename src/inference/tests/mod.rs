@@ -42,9 +42,7 @@ fn isvc(predictor: &str) -> String {
 }
 
 fn model(more: &str) -> String {
-    isvc(&format!(
-        "    model:\n      modelFormat: {{name: sklearn}}\n      storageUri: model\n{more}"
-    ))
+    isvc(&format!("    model:\n      modelFormat: {{name: sklearn}}\n      storageUri: model\n{more}"))
 }
 
 fn load(isvc: &str, runtime: &str) -> Result<Loaded, Vec<Problem>> {
@@ -55,9 +53,7 @@ fn load(isvc: &str, runtime: &str) -> Result<Loaded, Vec<Problem>> {
 fn one(isvc: &str, runtime: &str) -> (ServiceSpec, ProcessSpec) {
     let loaded = load(isvc, runtime).unwrap_or_else(|p| panic!("{}", p[0]));
     let spec = loaded.services.into_iter().next().unwrap();
-    let Workload::Process(process) = spec.workload.clone() else {
-        panic!("a process")
-    };
+    let Workload::Process(process) = spec.workload.clone() else { panic!("a process") };
     (spec, process)
 }
 
@@ -78,21 +74,11 @@ fn the_iris_service() {
             "iris.default.svc.cluster.local"
         ]
     );
-    assert_eq!(
-        (spec.scaling.min, spec.scaling.max, spec.concurrency.limit),
-        (0, 3, 4)
-    );
+    assert_eq!((spec.scaling.min, spec.scaling.max, spec.concurrency.limit), (0, 3, 4));
     assert!((spec.scaling.target - 2.8).abs() < 1e-9);
     assert_eq!(spec.timeouts.request, Duration::from_mins(1));
-    assert_eq!(
-        (spec.port, spec.grpc_port, spec.protocol),
-        (8080, 9000, Protocol::Auto)
-    );
-    let ready = Probe::HttpGet {
-        path: "/v2/models/iris/ready".into(),
-        port: None,
-        headers: Vec::new(),
-    };
+    assert_eq!((spec.port, spec.grpc_port, spec.protocol), (8080, 9000, Protocol::Auto));
+    let ready = Probe::HttpGet { path: "/v2/models/iris/ready".into(), port: None, headers: Vec::new() };
     assert_eq!(spec.readiness, ready);
     assert_eq!(process.command[..2], ["mlserver", "start"]);
     assert!(process.command[2].starts_with('/') && process.command[2].ends_with("/model"));
@@ -101,10 +87,7 @@ fn the_iris_service() {
     assert_eq!(process.env[0], ("HOST".into(), "127.0.0.1".into()));
     assert_eq!(process.resources.memory, 256 << 20);
     let python = process.python.unwrap();
-    assert_eq!(
-        python.requirements,
-        ["mlserver==1.7.1", "mlserver-sklearn==1.7.1"]
-    );
+    assert_eq!(python.requirements, ["mlserver==1.7.1", "mlserver-sklearn==1.7.1"]);
     assert_eq!(python.version, ">=3.9,<3.13");
 }
 
@@ -116,10 +99,7 @@ fn defaults_and_what_goes_over_the_container() {
         ),
         RUNTIME,
     );
-    assert_eq!(
-        (spec.scaling.min, spec.scaling.max, spec.concurrency.limit),
-        (1, 10, 0)
-    );
+    assert_eq!((spec.scaling.min, spec.scaling.max, spec.concurrency.limit), (1, 10, 0));
     assert_eq!(process.command[3..], ["--more", "default/a"]);
     assert_eq!(process.env[1].1, "other");
     assert_eq!(process.env[3], ("B".into(), "1".into()));
@@ -137,57 +117,31 @@ fn defaults_and_what_goes_over_the_container() {
 #[test]
 fn probes_and_ports() {
     let probe = |lines: &str| {
-        one(
-            &model(""),
-            &RUNTIME.replace("    image:", &format!("{lines}\n    image:")),
-        )
-        .0
-        .readiness
+        one(&model(""), &RUNTIME.replace("    image:", &format!("{lines}\n    image:"))).0.readiness
     };
     assert_eq!(
         probe(
             "    readinessProbe: {httpGet: {path: \"/v2/models/{{ .Name }}/ready\", port: http1}, periodSeconds: 5}"
         ),
-        Probe::HttpGet {
-            path: "/v2/models/iris/ready".into(),
-            port: None,
-            headers: Vec::new()
-        }
+        Probe::HttpGet { path: "/v2/models/iris/ready".into(), port: None, headers: Vec::new() }
     );
     assert_eq!(
         probe("    readinessProbe: {grpc: {port: 9000}}"),
-        Probe::Grpc {
-            port: Some(9000),
-            service: String::new()
-        }
+        Probe::Grpc { port: Some(9000), service: String::new() }
     );
-    assert_eq!(
-        probe("    readinessProbe: {tcpSocket: {port: h2c}}"),
-        Probe::TcpSocket { port: Some(9000) }
-    );
+    assert_eq!(probe("    readinessProbe: {tcpSocket: {port: h2c}}"), Probe::TcpSocket { port: Some(9000) });
     let v1 = RUNTIME.replace("[v2]", "[v1]");
-    let Probe::HttpGet { path, .. } = one(&model(""), &v1).0.readiness else {
-        panic!("HTTP")
-    };
+    let Probe::HttpGet { path, .. } = one(&model(""), &v1).0.readiness else { panic!("HTTP") };
     assert_eq!(path, "/v1/models/iris");
     let unstated = RUNTIME.replace("  protocolVersions: [v2]\n", "");
-    assert_eq!(
-        one(&model(""), &unstated).0.readiness,
-        Probe::TcpSocket { port: None }
-    );
+    assert_eq!(one(&model(""), &unstated).0.readiness, Probe::TcpSocket { port: None });
     for (ports, expected) in [
         ("[]", (8080, 0, Protocol::Auto)),
         ("[{containerPort: 80}]", (80, 0, Protocol::Auto)),
-        (
-            "[{containerPort: 80}, {containerPort: 9000}]",
-            (80, 9000, Protocol::Auto),
-        ),
+        ("[{containerPort: 80}, {containerPort: 9000}]", (80, 9000, Protocol::Auto)),
         ("[{containerPort: 9000, name: h2c}]", (9000, 0, Protocol::H2c)),
         ("[{containerPort: 9000}]", (9000, 0, Protocol::Auto)),
-        (
-            "[{containerPort: 81, name: grpc-port}, {containerPort: 80, name: web}]",
-            (80, 81, Protocol::Auto),
-        ),
+        ("[{containerPort: 81, name: grpc-port}, {containerPort: 80, name: web}]", (80, 81, Protocol::Auto)),
     ] {
         let line = RUNTIME.lines().find(|l| l.contains("ports:")).unwrap();
         let (s, _) = one(&model(""), &RUNTIME.replace(line, &format!("    ports: {ports}")));
@@ -200,10 +154,7 @@ fn selection() {
     let variant = |name: &str, change: &[(&str, &str)]| {
         let named = RUNTIME.replace("name: mlserver\n", &format!("name: {name}\n"));
         let text = change.iter().fold(named, |t, (from, to)| t.replace(from, to));
-        format!(
-            "{}---\n",
-            text.replace("command: [mlserver, start]", &format!("command: [{name}]"))
-        )
+        format!("{}---\n", text.replace("command: [mlserver, start]", &format!("command: [{name}]")))
     };
     let cluster = ("kind: ServingRuntime", "kind: ClusterServingRuntime");
     let all = [
@@ -211,13 +162,7 @@ fn selection() {
         variant("b", &[("priority: 1", "priority: 2")]),
         variant("a", &[("priority: 1", "priority: 2")]),
         variant("low", &[]),
-        variant(
-            "off",
-            &[
-                ("priority: 1", "priority: 8"),
-                ("spec:\n", "spec:\n  disabled: true\n"),
-            ],
-        ),
+        variant("off", &[("priority: 1", "priority: 8"), ("spec:\n", "spec:\n  disabled: true\n")]),
         variant("shy", &[("autoSelect: true", "autoSelect: false")]),
         variant("multi", &[("spec:\n", "spec:\n  multiModel: true\n")]),
         variant("old", &[("version: \"1\"", "version: \"0\""), ("[v2]", "[v1]")]),
@@ -233,14 +178,8 @@ fn selection() {
     let versioned = model("").replace("{name: sklearn}", "{name: sklearn, version: \"0\"}");
     assert_eq!(one(&versioned, &all).1.command[0], "old");
     for (more, given) in [
-        (
-            "      runtime: none\n",
-            "9 spec.predictor.model.runtime: the runtime \"none\" is not there",
-        ),
-        (
-            "      runtime: off\n",
-            "9 spec.predictor.model.runtime: ServingRuntime default/off is disabled",
-        ),
+        ("      runtime: none\n", "9 spec.predictor.model.runtime: the runtime \"none\" is not there"),
+        ("      runtime: off\n", "9 spec.predictor.model.runtime: ServingRuntime default/off is disabled"),
         (
             "      runtime: multi\n",
             "9 spec.predictor.model.runtime: ServingRuntime default/multi is for several",
@@ -253,9 +192,7 @@ fn selection() {
         let problems = load(&model(more), &all).unwrap_err();
         assert!(brief(&problems)[0].starts_with(given), "{:?}", brief(&problems));
         assert!(
-            problems[0]
-                .allowed
-                .contains("ServingRuntime default/a for sklearn:1, xgboost (only when named)")
+            problems[0].allowed.contains("ServingRuntime default/a for sklearn:1, xgboost (only when named)")
         );
     }
     let problems = load(&model("").replace("sklearn", "tensorflow"), &all).unwrap_err();

@@ -62,57 +62,30 @@ pub struct Child {
 impl Child {
     /// Starts it. Needs a tokio runtime, whose tasks read the output.
     pub fn spawn(launch: Launch) -> Result<Self, SpawnError> {
-        let Launch {
-            argv,
-            env,
-            env_remove,
-            working_dir,
-            log,
-        } = launch;
+        let Launch { argv, env, env_remove, working_dir, log } = launch;
         let inherited = std::env::var_os("PATH");
-        let path = env
-            .iter()
-            .rev()
-            .find(|(name, _)| name == "PATH")
-            .map(|(_, value)| value.as_ref());
+        let path = env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.as_ref());
         let program = argv.first().map_or("", String::as_str);
         let file = find(program, path.or(inherited.as_deref()), &working_dir)?;
-        let other = |source: io::Error| SpawnError::Other {
-            path: file.clone(),
-            source,
-        };
+        let other = |source: io::Error| SpawnError::Other { path: file.clone(), source };
 
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).map_err(|e| other(e.into()))?;
         let _ = fcntl_setpipe_size(&writer, PIPE_BYTES); // refused above the user's limit: 64 KiB will do
 
         let mut command = Command::new(&file);
-        command
-            .arg0(program)
-            .args(&argv[1..])
-            .current_dir(&working_dir)
-            .process_group(0);
+        command.arg0(program).args(&argv[1..]).current_dir(&working_dir).process_group(0);
         for name in &env_remove {
             command.env_remove(name);
         }
         command.envs(env);
-        command
-            .stdin(Stdio::null())
-            .stdout(writer.try_clone().map_err(&other)?)
-            .stderr(writer);
-        let leader = command
-            .spawn()
-            .map_err(|e| SpawnError::from_spawn(file.clone(), e))?;
+        command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(&other)?).stderr(writer);
+        let leader = command.spawn().map_err(|e| SpawnError::from_spawn(file.clone(), e))?;
         drop(command); // it holds the pipe's write end: without this the log never ends
 
         let pid = Pid::from_child(&leader);
         let watched = watch(pid).and_then(|fd| log.attach(reader).map(|()| fd));
         match watched {
-            Ok(pidfd) => Ok(Self {
-                leader: Some(leader),
-                pid,
-                pidfd,
-                exit: None,
-            }),
+            Ok(pidfd) => Ok(Self { leader: Some(leader), pid, pidfd, exit: None }),
             Err(source) => {
                 discard(leader, pid);
                 Err(other(source))
@@ -227,9 +200,7 @@ fn discard(mut leader: std::process::Child, group: Pid) {
         }
         std::thread::sleep(DROP_PAUSE);
     }
-    let _ = std::thread::Builder::new()
-        .name("reap".to_owned())
-        .spawn(move || leader.wait());
+    let _ = std::thread::Builder::new().name("reap".to_owned()).spawn(move || leader.wait());
 }
 
 #[cfg(test)]

@@ -57,10 +57,7 @@ fn builtins(ports: Ports) -> Vec<(String, String)> {
 }
 
 fn substitute_all(items: &[String], first: &[(String, String)], then: &[(String, String)]) -> Vec<String> {
-    items
-        .iter()
-        .map(|item| substitute(item, &|n| lookup(first, n).or_else(|| lookup(then, n))))
-        .collect()
+    items.iter().map(|item| substitute(item, &|n| lookup(first, n).or_else(|| lookup(then, n)))).collect()
 }
 
 fn lookup(vars: &[(String, String)], name: &str) -> Option<String> {
@@ -106,14 +103,9 @@ struct Reference<'a> {
 fn reference(text: &str) -> Option<Reference<'_>> {
     if let Some(inner) = text.strip_prefix('(') {
         let end = inner.find(')')?;
-        return Some(Reference {
-            name: &inner[..end],
-            written: &text[..end + 2],
-        });
+        return Some(Reference { name: &inner[..end], written: &text[..end + 2] });
     }
-    let word = text
-        .find(|c: char| !c.is_alphanumeric() && c != '_')
-        .unwrap_or(text.len());
+    let word = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     let name = &text[..word];
     matches!(name, "PORT" | "GRPC_PORT").then_some(Reference { name, written: name })
 }
@@ -124,16 +116,7 @@ mod tests {
 
     fn one(text: &str) -> String {
         let env = [("NAME".to_owned(), "v".to_owned())];
-        expand(
-            &[text.to_owned()],
-            &env,
-            Ports {
-                http: 81,
-                grpc: Some(82),
-            },
-        )
-        .argv
-        .remove(0)
+        expand(&[text.to_owned()], &env, Ports { http: 81, grpc: Some(82) }).argv.remove(0)
     }
 
     #[test]
@@ -163,17 +146,10 @@ mod tests {
     fn a_value_sees_what_was_defined_before_it() {
         let env =
             [("A", "$(B)$(PORT)"), ("B", "$(A)!"), ("B", "$(B)?")].map(|(n, v)| (n.to_owned(), v.to_owned()));
-        let got = expand(
-            &["$(B)".into(), "$(GRPC_PORT)".into()],
-            &env,
-            Ports { http: 7, grpc: None },
-        );
+        let got = expand(&["$(B)".into(), "$(GRPC_PORT)".into()], &env, Ports { http: 7, grpc: None });
         assert_eq!(got.argv, ["$(B)7!?", "$(GRPC_PORT)"]);
         let env: Vec<_> = got.env.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
-        assert_eq!(
-            env,
-            [("PORT", "7"), ("A", "$(B)7"), ("B", "$(B)7!"), ("B", "$(B)7!?")]
-        );
+        assert_eq!(env, [("PORT", "7"), ("A", "$(B)7"), ("B", "$(B)7!"), ("B", "$(B)7!?")]);
     }
 
     #[test]

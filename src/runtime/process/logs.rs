@@ -66,29 +66,18 @@ struct Opened {
 impl Logs {
     /// Logs under `dir`, two files of `file_bytes` per replica, the newest `keep` replicas per service.
     pub fn new(dir: PathBuf, file_bytes: u64, keep: usize) -> Self {
-        Self {
-            dir,
-            file_bytes,
-            keep,
-            open: Arc::default(),
-        }
+        Self { dir, file_bytes, keep, open: Arc::default() }
     }
 
     /// The log of a new replica, whose name must be new; removes logs of old ones. A few file operations, no waiting.
     pub fn open(&self, service: &ServiceKey, replica: &str) -> Result<LogSink, LogError> {
         let dir = self.dir.join(&*service.namespace).join(&*service.name);
         let path = dir.join(format!("{replica}.log"));
-        fs::create_dir_all(&dir).map_err(|source| LogError {
-            path: dir.clone(),
-            source,
-        })?;
+        fs::create_dir_all(&dir).map_err(|source| LogError { path: dir.clone(), source })?;
         // Before the new one is there, so that `keep` is never passed.
         self.prune(&dir);
         self.open.lock().insert(path.clone());
-        let opened = Opened {
-            path: path.clone(),
-            open: Arc::clone(&self.open),
-        };
+        let opened = Opened { path: path.clone(), open: Arc::clone(&self.open) };
         let file =
             Rotating::create(path.clone(), self.file_bytes).map_err(|source| LogError { path, source })?;
         Ok(LogSink::with_file(file, opened))
@@ -103,12 +92,7 @@ impl Logs {
             .map(|entry| entry.path())
             .filter(|path| path.extension().is_some_and(|e| e == "log") && !open.contains(path))
             .map(|path| {
-                (
-                    fs::metadata(&path)
-                        .and_then(|m| m.modified())
-                        .unwrap_or(SystemTime::UNIX_EPOCH),
-                    path,
-                )
+                (fs::metadata(&path).and_then(|m| m.modified()).unwrap_or(SystemTime::UNIX_EPOCH), path)
             })
             .collect();
         old.sort_unstable_by(|a, b| b.cmp(a));

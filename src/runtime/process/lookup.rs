@@ -77,10 +77,7 @@ impl SpawnError {
                 path,
                 reason: "the interpreter in its #! line is missing, or it was removed",
             },
-            Some(Errno::ACCESS) => Self::NotExecutable {
-                path,
-                reason: "permission denied",
-            },
+            Some(Errno::ACCESS) => Self::NotExecutable { path, reason: "permission denied" },
             Some(Errno::NOEXEC) => Self::NotExecutable {
                 path,
                 reason: "neither a program for this machine nor a script with a #! line",
@@ -105,16 +102,10 @@ pub(in crate::runtime) fn find(
             });
         }
         Err(source) => {
-            return Err(SpawnError::WorkingDir {
-                path: dir.into(),
-                source,
-            });
+            return Err(SpawnError::WorkingDir { path: dir.into(), source });
         }
     }
-    let not_found = |looked: String| SpawnError::NotFound {
-        program: program.to_owned(),
-        looked,
-    };
+    let not_found = |looked: String| SpawnError::NotFound { program: program.to_owned(), looked };
     if program.is_empty() {
         return Err(not_found("nothing: the name is empty".to_owned()));
     }
@@ -164,34 +155,22 @@ mod tests {
         // Not executable yet: the next one in PATH is taken, as a shell would.
         assert_eq!(find("sh", Some(&path), dir.path()).unwrap(), Path::new("/bin/sh"));
         let err = find("bin/sh", None, dir.path()).unwrap_err();
-        assert!(
-            matches!(&err, SpawnError::NotExecutable { path, .. } if *path == file),
-            "{err}"
-        );
+        assert!(matches!(&err, SpawnError::NotExecutable { path, .. } if *path == file), "{err}");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
         assert_eq!(find("sh", Some(&path), dir.path()).unwrap(), file);
-        assert_eq!(
-            find("./bin/sh", None, dir.path()).unwrap(),
-            dir.path().join("./bin/sh")
-        );
+        assert_eq!(find("./bin/sh", None, dir.path()).unwrap(), dir.path().join("./bin/sh"));
     }
 
     #[test]
     fn says_what_it_looked_at() {
         let dir = tempfile::tempdir().unwrap();
         let err = find("no-such", Some(OsStr::new("/bin:/usr/bin")), dir.path()).unwrap_err();
-        assert_eq!(
-            err.to_string(),
-            "no-such: not found (looked at PATH=/bin:/usr/bin)"
-        );
+        assert_eq!(err.to_string(), "no-such: not found (looked at PATH=/bin:/usr/bin)");
         assert!(err.fatal());
         let err = find("/no/such", None, dir.path()).unwrap_err();
         assert_eq!(err.to_string(), "/no/such: not found (looked at /no/such)");
         let err = find("sh", None, &dir.path().join("gone")).unwrap_err();
-        assert!(
-            err.to_string().starts_with("working directory ") && err.fatal(),
-            "{err}"
-        );
+        assert!(err.to_string().starts_with("working directory ") && err.fatal(), "{err}");
         assert!(find("", None, dir.path()).unwrap_err().fatal());
     }
 

@@ -64,7 +64,9 @@ impl Machine {
                 Progress::Waiting { seconds } => {
                     format!("waits for another program that makes the same Python environment ({seconds} s)")
                 }
-                Progress::Creating { interpreter } => format!("making its Python environment with {interpreter}"),
+                Progress::Creating { interpreter } => {
+                    format!("making its Python environment with {interpreter}")
+                }
                 Progress::Installing { line, seconds, packages } => {
                     format!("making its Python environment: {seconds} s, {packages} packages: {line}")
                 }
@@ -73,8 +75,8 @@ impl Machine {
             events.emit(Kind::Preparing, Some(&key), message);
         };
         let made = self.environments.ensure(python, tell).await;
-        let environment = made
-            .map_err(|error| NoEnvironment { reason: error.to_string(), fatal: error.fatal() })?;
+        let environment =
+            made.map_err(|error| NoEnvironment { reason: error.to_string(), fatal: error.fatal() })?;
         let path = std::env::var("PATH").unwrap_or_default();
         Ok(environment.env(&path))
     }

@@ -79,11 +79,7 @@ impl StateDir {
     pub fn open(path: &Path) -> Result<Self, StateError> {
         let run = path.join("run");
         // What is in there may hold secrets of the user's apps.
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&run)
-            .map_err(at(&run))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&run).map_err(at(&run))?;
         let lock_path = path.join("lock");
         let mut lock = OpenOptions::new()
             .read(true)
@@ -97,22 +93,13 @@ impl StateDir {
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 let mut text = String::new();
                 let _ = lock.read_to_string(&mut text);
-                return Err(StateError::InUse {
-                    path: path.into(),
-                    pid: text.trim().parse().ok(),
-                });
+                return Err(StateError::InUse { path: path.into(), pid: text.trim().parse().ok() });
             }
             Err(e) => return Err(at(&lock_path)(e.into())),
         }
-        lock.set_len(0)
-            .and_then(|()| writeln!(lock, "{}", std::process::id()))
-            .map_err(at(&lock_path))?;
+        lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(at(&lock_path))?;
         let instance = instance(&path.join("instance"))?;
-        Ok(Self {
-            path: path.into(),
-            instance,
-            _lock: lock,
-        })
+        Ok(Self { path: path.into(), instance, _lock: lock })
     }
 
     /// The directory.
@@ -127,24 +114,14 @@ impl StateDir {
 
     /// Belongs into the environment of everything that is started for `replica`.
     pub fn env(&self, replica: &str) -> Vec<(String, String)> {
-        vec![
-            (INSTANCE_ENV.to_owned(), self.instance.clone()),
-            (REPLICA_ENV.to_owned(), replica.to_owned()),
-        ]
+        vec![(INSTANCE_ENV.to_owned(), self.instance.clone()), (REPLICA_ENV.to_owned(), replica.to_owned())]
     }
 
     /// Remembers a process group, by its leader, which must not be reaped yet.
     pub fn record(&self, pid: i32, replica: &str) -> Result<Record, StateError> {
         let path = self.run_dir().join(format!("{pid}.json"));
-        let start = procfs::stat(pid)
-            .ok_or_else(|| at(&path)(io::ErrorKind::NotFound.into()))?
-            .start;
-        let identity = Identity {
-            pid,
-            start,
-            boot: procfs::boot_id(),
-            replica: replica.to_owned(),
-        };
+        let start = procfs::stat(pid).ok_or_else(|| at(&path)(io::ErrorKind::NotFound.into()))?.start;
+        let identity = Identity { pid, start, boot: procfs::boot_id(), replica: replica.to_owned() };
         let text = serde_json::to_vec(&identity).map_err(|e| at(&path)(e.into()))?;
         // Not synced: after a power failure it means nothing. Half a record is ignored by the reader.
         fs::write(&path, text).map_err(at(&path))?;
@@ -168,11 +145,7 @@ impl StateDir {
 
     /// Kills what a reaped replica left outside its group: a daemon with a session of its own.
     pub async fn sweep_replica(&self, replica: &str) -> Report {
-        let marks = self
-            .env(replica)
-            .into_iter()
-            .map(|(name, value)| format!("{name}={value}"))
-            .collect();
+        let marks = self.env(replica).into_iter().map(|(name, value)| format!("{name}={value}")).collect();
         Sweep::new(marks).run(SWEEP_DEADLINE).await
     }
 
@@ -186,9 +159,7 @@ impl StateDir {
             return Vec::new();
         };
         let read = |path: PathBuf| {
-            let identity = fs::read(&path)
-                .ok()
-                .and_then(|text| serde_json::from_slice(&text).ok());
+            let identity = fs::read(&path).ok().and_then(|text| serde_json::from_slice(&text).ok());
             if identity.is_none() {
                 let _ = fs::remove_file(&path);
             }
@@ -208,10 +179,7 @@ impl Drop for Record {
 
 fn at(path: &Path) -> impl Fn(io::Error) -> StateError + use<> {
     let path = path.to_owned();
-    move |source| StateError::Io {
-        path: path.clone(),
-        source,
-    }
+    move |source| StateError::Io { path: path.clone(), source }
 }
 
 /// The id kept in `path`, or a new one. Called under the lock.
@@ -225,14 +193,10 @@ fn instance(path: &Path) -> Result<String, StateError> {
     // From the kernel: two directories must never agree, else one's sweep would kill the other's replicas.
     let random = Path::new("/dev/urandom");
     let mut bytes = [0; 16];
-    File::open(random)
-        .and_then(|mut file| file.read_exact(&mut bytes))
-        .map_err(at(random))?;
+    File::open(random).and_then(|mut file| file.read_exact(&mut bytes)).map_err(at(random))?;
     let id = format!("{:032x}", u128::from_ne_bytes(bytes));
     let new = path.with_extension("new");
-    fs::write(&new, format!("{id}\n"))
-        .and_then(|()| fs::rename(&new, path))
-        .map_err(at(path))?;
+    fs::write(&new, format!("{id}\n")).and_then(|()| fs::rename(&new, path)).map_err(at(path))?;
     Ok(id)
 }
 

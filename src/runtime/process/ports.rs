@@ -66,10 +66,7 @@ impl PortAllocator {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
             let port = listener.local_addr()?.port();
             if self.taken.lock().insert(port) {
-                return Ok(Reservation {
-                    port,
-                    taken: Arc::clone(&self.taken),
-                });
+                return Ok(Reservation { port, taken: Arc::clone(&self.taken) });
             }
             refused.push(listener);
         }
@@ -112,28 +109,18 @@ pub fn owned_by_group(port: u16, group: i32) -> Ownership {
             None => readable &= !procfs::stat(pid).is_some_and(|stat| stat.alive()),
         }
     }
-    if readable {
-        Ownership::Other
-    } else {
-        Ownership::Unknown
-    }
+    if readable { Ownership::Other } else { Ownership::Unknown }
 }
 
 /// The group without its leader, and the descendants of all of them (a server may put its workers into another group).
 fn family(group: i32) -> Vec<i32> {
     let all = procfs::living();
-    let mut found: Vec<i32> = all
-        .iter()
-        .filter(|s| s.group == group || s.pid == group)
-        .map(|s| s.pid)
-        .collect();
+    let mut found: Vec<i32> =
+        all.iter().filter(|s| s.group == group || s.pid == group).map(|s| s.pid).collect();
     let mut next = 0;
     while let Some(&parent) = found.get(next) {
         next += 1;
-        let new = all
-            .iter()
-            .filter(|s| s.parent == parent && s.group != group)
-            .map(|s| s.pid);
+        let new = all.iter().filter(|s| s.parent == parent && s.group != group).map(|s| s.pid);
         found.extend(new.collect::<Vec<_>>());
     }
     found.retain(|pid| *pid != group);
@@ -143,15 +130,8 @@ fn family(group: i32) -> Vec<i32> {
 /// Whether the process has one of these sockets open; none where that cannot be read.
 fn has_any(pid: i32, sockets: &[String]) -> Option<bool> {
     let entries = fs::read_dir(procfs::fd_dir(pid)).ok()?;
-    let has = |link: std::path::PathBuf| {
-        link.to_str()
-            .is_some_and(|link| sockets.iter().any(|s| s == link))
-    };
-    Some(
-        entries
-            .flatten()
-            .any(|entry| fs::read_link(entry.path()).is_ok_and(has)),
-    )
+    let has = |link: std::path::PathBuf| link.to_str().is_some_and(|link| sockets.iter().any(|s| s == link));
+    Some(entries.flatten().any(|entry| fs::read_link(entry.path()).is_ok_and(has)))
 }
 
 /// What `/proc/PID/fd/N` of the sockets that get connections to `127.0.0.1:port` link to: those bound to that very
@@ -206,12 +186,7 @@ fn parse(line: &str) -> Option<Socket> {
         a if a.bytes().all(|digit| digit == b'0') => Address::Any,
         _ => Address::Elsewhere,
     };
-    Some(Socket {
-        address,
-        port: u16::from_str_radix(port, 16).ok()?,
-        listening: state == "0A",
-        inode,
-    })
+    Some(Socket { address, port: u16::from_str_radix(port, 16).ok()?, listening: state == "0A", inode })
 }
 
 #[cfg(test)]
@@ -225,13 +200,8 @@ mod tests {
         let script = format!("import os, socket, subprocess, sys, time\nport = {port}\n{script}");
         let log = LogSink::memory();
         let argv = vec!["python3".into(), "-u".into(), "-c".into(), script];
-        let launch = Launch {
-            argv,
-            env: vec![],
-            env_remove: vec![],
-            working_dir: "/".into(),
-            log: log.clone(),
-        };
+        let launch =
+            Launch { argv, env: vec![], env_remove: vec![], working_dir: "/".into(), log: log.clone() };
         let child = Child::spawn(launch).unwrap();
         let listens = async {
             while !log.last_lines(99).contains("up") {
@@ -280,11 +250,7 @@ mod tests {
                  try: time.sleep(60)\nfinally: p.kill()"
             );
             let mut replica = server(&script, port.port()).await;
-            assert_eq!(
-                owned_by_group(port.port(), replica.pid()),
-                Ownership::Yes,
-                "session {session}"
-            );
+            assert_eq!(owned_by_group(port.port(), replica.pid()), Ownership::Yes, "session {session}");
             let _ = rustix::process::kill_process(
                 rustix::process::Pid::from_raw(replica.pid()).unwrap(),
                 rustix::process::Signal::INT,
@@ -303,26 +269,10 @@ mod tests {
     fn reads_the_tables() {
         let line = "   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000  0 4242 1 0 100";
         let got = parse(line).unwrap();
-        assert_eq!(
-            got,
-            Socket {
-                address: Address::Loopback,
-                port: 8080,
-                listening: true,
-                inode: 4242
-            }
-        );
+        assert_eq!(got, Socket { address: Address::Loopback, port: 8080, listening: true, inode: 4242 });
         let line = "   1: 0000000000000000FFFF00000100007F:0050 00000000000000000000000000000000:0000 01 0:0 0:0 0 0 0 7 1";
         let got = parse(line).unwrap();
-        assert_eq!(
-            got,
-            Socket {
-                address: Address::Loopback,
-                port: 80,
-                listening: false,
-                inode: 7
-            }
-        );
+        assert_eq!(got, Socket { address: Address::Loopback, port: 80, listening: false, inode: 7 });
         assert_eq!(parse("  sl  local_address"), None);
     }
 }

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::machine::{Machine, NoEnvironment, own_variables};
 use super::child::{Child, Launch};
 use super::exit::Exit;
 use super::expand::{Ports, expand, expand_command};
 use super::logs::LogSink;
+use super::machine::{Machine, NoEnvironment, own_variables};
 use super::ports::{Ownership, Reservation, owned_by_group};
 use crate::activator::service::Service;
 use crate::clock;
@@ -199,8 +199,7 @@ impl Context {
     }
 
     fn spawn(&self, process: &ProcessSpec, python: &[(String, String)]) -> Result<Running, Report> {
-        let reserve =
-            || self.machine.ports.reserve().map_err(|error| failed(error.to_string(), false));
+        let reserve = || self.machine.ports.reserve().map_err(|error| failed(error.to_string(), false));
         let http = reserve()?;
         let grpc = if self.spec.grpc_port > 0 { Some(reserve()?) } else { None };
         let log = self
@@ -221,9 +220,11 @@ impl Context {
         env.extend(self.machine.state.env(&self.name));
         let probe = match &self.spec.readiness {
             Probe::Exec { command } => Probe::Exec { command: expand_command(command, &expanded, ports) },
-            Probe::HttpGet { path, port, headers } => {
-                Probe::HttpGet { path: path.clone(), port: self.own_port(*port, ports), headers: headers.clone() }
-            }
+            Probe::HttpGet { path, port, headers } => Probe::HttpGet {
+                path: path.clone(),
+                port: self.own_port(*port, ports),
+                headers: headers.clone(),
+            },
             Probe::TcpSocket { port } => Probe::TcpSocket { port: self.own_port(*port, ports) },
             Probe::Grpc { port, service } => {
                 Probe::Grpc { port: self.own_port(*port, ports), service: service.clone() }
@@ -237,8 +238,7 @@ impl Context {
             log: log.clone(),
         };
         let spawned = clock::now();
-        let child =
-            Child::spawn(launch).map_err(|error| failed(error.to_string(), error.fatal()))?;
+        let child = Child::spawn(launch).map_err(|error| failed(error.to_string(), error.fatal()))?;
         let record = match self.machine.state.record(child.pid(), &self.name) {
             Ok(record) => Some(record),
             Err(error) => {

@@ -14,8 +14,8 @@ use serde::Serialize;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::machine::Machine;
 use super::logs::LogSink;
+use super::machine::Machine;
 use super::replica::{self, Report};
 use crate::activator::service::{Service, Trouble};
 use crate::clock;

@@ -4,8 +4,8 @@
 //! was reused in between, the signal meets the dead process and nobody else. Only the group of a recorded leader is
 //! signalled by number, right after the leader was seen alive or unreaped, which is what pins the number.
 
-use std::fmt;
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
@@ -75,12 +75,7 @@ impl Sweep {
         while next > 0 && spared.insert(next) {
             next = procfs::stat(next).map_or(0, |stat| stat.parent);
         }
-        Self {
-            marks,
-            records: Vec::new(),
-            spared,
-            boot: procfs::boot_id(),
-        }
+        Self { marks, records: Vec::new(), spared, boot: procfs::boot_id() }
     }
 
     /// Passes over all processes until one finds nothing: what is killed may just have started another.
@@ -177,10 +172,7 @@ impl Sweep {
 
 impl From<procfs::Stat> for Found {
     fn from(stat: procfs::Stat) -> Self {
-        Self {
-            pid: stat.pid,
-            name: stat.name,
-        }
+        Self { pid: stat.pid, name: stat.name }
     }
 }
 

@@ -54,10 +54,7 @@ impl Build<'_> {
     /// Makes it, unless it is there or another process makes it meanwhile. Dropping the future kills the builder.
     pub(super) async fn run(self) -> Result<PythonEnv, PythonError> {
         let begun = clock::now();
-        let done = PythonEnv {
-            dir: self.dir.clone(),
-            interpreter: self.interpreter.clone(),
-        };
+        let done = PythonEnv { dir: self.dir.clone(), interpreter: self.interpreter.clone() };
         if done.is_complete() {
             return Ok(done);
         }
@@ -66,9 +63,7 @@ impl Build<'_> {
         if done.is_complete() {
             return Ok(done);
         }
-        (self.report)(Progress::Creating {
-            interpreter: self.interpreter.to_string(),
-        });
+        (self.report)(Progress::Creating { interpreter: self.interpreter.to_string() });
         self.clear().await?;
         let uv = find_uv(self.path);
         let python = self.dir.join("bin/python");
@@ -79,26 +74,16 @@ impl Build<'_> {
             // As a file: a requirement that begins with a dash is then an option of the file format, not of the program.
             let list = self.dir.join("requirements.txt");
             fs::write(&list, self.spec.requirements.join("\n") + "\n").map_err(PythonError::io(&list))?;
-            let install = install(
-                uv.as_deref(),
-                &python.display().to_string(),
-                &list.display().to_string(),
-            );
+            let install = install(uv.as_deref(), &python.display().to_string(), &list.display().to_string());
             self.step(INSTALL, install, &mut pace).await?;
         }
         if !python.exists() {
             let why = format!("{} was not made", python.display());
-            return Err(PythonError::Build {
-                step: CREATE,
-                how: why,
-                lines: String::new(),
-            });
+            return Err(PythonError::Build { step: CREATE, how: why, lines: String::new() });
         }
         let marker = self.dir.join(COMPLETE);
         fs::write(&marker, self.interpreter.to_string()).map_err(PythonError::io(&marker))?;
-        (self.report)(Progress::Done {
-            seconds: seconds(begun),
-        });
+        (self.report)(Progress::Done { seconds: seconds(begun) });
         Ok(done)
     }
 
@@ -109,11 +94,7 @@ impl Build<'_> {
             return words(&[uv, "venv", "--python", &interpreter, &dir]);
         }
         // pip is copied in only where it is needed: that is most of the time this takes.
-        let pip: &[&str] = if self.spec.requirements.is_empty() {
-            &["--without-pip"]
-        } else {
-            &[]
-        };
+        let pip: &[&str] = if self.spec.requirements.is_empty() { &["--without-pip"] } else { &[] };
         words(&[&[interpreter.as_str(), "-m", "venv"], pip, &[&dir]].concat())
     }
 
@@ -121,11 +102,7 @@ impl Build<'_> {
         let path = self.dir.with_extension("lock");
         let parent = path.parent().unwrap_or(Path::new("/"));
         fs::create_dir_all(parent).map_err(PythonError::io(parent))?;
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(PythonError::io(&path))?;
         let mut said = begun.checked_sub(REPORT_PAUSE);
         loop {
@@ -136,9 +113,7 @@ impl Build<'_> {
                 Err(TryLockError::WouldBlock) => {
                     if said.is_none_or(|at| clock::now() - at >= REPORT_PAUSE) {
                         said = Some(clock::now());
-                        (self.report)(Progress::Waiting {
-                            seconds: seconds(begun),
-                        });
+                        (self.report)(Progress::Waiting { seconds: seconds(begun) });
                     }
                     sleep(LOCK_PAUSE).await;
                 }
@@ -154,10 +129,7 @@ impl Build<'_> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             other => other,
         });
-        removed
-            .await
-            .unwrap_or_else(|e| Err(io::Error::other(e)))
-            .map_err(PythonError::io(&self.dir))
+        removed.await.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(PythonError::io(&self.dir))
     }
 
     async fn step(&self, step: &'static str, argv: Vec<String>, pace: &mut Pace) -> Result<(), PythonError> {
@@ -175,18 +147,8 @@ impl Build<'_> {
         }
         let working_dir = self.dir.parent().unwrap_or(Path::new("/")).to_owned();
         let env_remove = ENV_REMOVE.map(str::to_owned).to_vec();
-        let launch = Launch {
-            argv,
-            env,
-            env_remove,
-            working_dir,
-            log: log.clone(),
-        };
-        let failed = |how: String| PythonError::Build {
-            step,
-            how,
-            lines: log.last_lines(ERROR_LINES),
-        };
+        let launch = Launch { argv, env, env_remove, working_dir, log: log.clone() };
+        let failed = |how: String| PythonError::Build { step, how, lines: log.last_lines(ERROR_LINES) };
         let mut child = Child::spawn(launch).map_err(|e| failed(e.to_string()))?;
         let exit = loop {
             let due = tokio::time::Instant::from_std(pace.reported + REPORT_PAUSE);
@@ -206,11 +168,7 @@ impl Build<'_> {
             }
         };
         log.settled(REPORT_PAUSE).await;
-        if exit.success() {
-            Ok(())
-        } else {
-            Err(failed(exit.to_string()))
-        }
+        if exit.success() { Ok(()) } else { Err(failed(exit.to_string())) }
     }
 }
 
@@ -218,12 +176,7 @@ impl Build<'_> {
 
 impl Pace {
     fn new(begun: Instant) -> Self {
-        Self {
-            begun,
-            reported: begun,
-            line: String::new(),
-            packages: 0,
-        }
+        Self { begun, reported: begun, line: String::new(), packages: 0 }
     }
 
     /// Reads a line of pip or uv.
@@ -233,17 +186,11 @@ impl Pace {
             self.packages += 1;
         } else if let Some(all) = line.strip_prefix("Installing collected packages: ") {
             self.packages = all.split(", ").count();
-        } else if let Some(count) = line
-            .strip_prefix("Resolved ")
-            .and_then(|rest| rest.split(' ').next())
-        {
+        } else if let Some(count) = line.strip_prefix("Resolved ").and_then(|rest| rest.split(' ').next()) {
             self.packages = count.parse().unwrap_or(self.packages);
         }
         if !line.is_empty() {
-            line.chars()
-                .take(200)
-                .collect::<String>()
-                .clone_into(&mut self.line);
+            line.chars().take(200).collect::<String>().clone_into(&mut self.line);
         }
     }
 
@@ -268,13 +215,7 @@ fn install(uv: Option<&str>, python: &str, list: &str) -> Vec<String> {
     if let Some(uv) = uv {
         return words(&[uv, "pip", "install", "--python", python, "-r", list]);
     }
-    let quiet = [
-        "--no-input",
-        "--disable-pip-version-check",
-        "--prefer-binary",
-        "--progress-bar",
-        "off",
-    ];
+    let quiet = ["--no-input", "--disable-pip-version-check", "--prefer-binary", "--progress-bar", "off"];
     words(&[&[python, "-m", "pip", "install"], &quiet[..], &["-r", list]].concat())
 }
 
@@ -291,13 +232,7 @@ mod tests {
     #[test]
     fn counts_packages_of_pip_and_uv() {
         let mut pace = Pace::new(clock::now());
-        for line in [
-            "Collecting a==1",
-            "  Downloading a.whl",
-            "Collecting b",
-            "Collecting b",
-            "",
-        ] {
+        for line in ["Collecting a==1", "  Downloading a.whl", "Collecting b", "Collecting b", ""] {
             pace.see(line);
         }
         assert_eq!((pace.packages, pace.line.as_str()), (3, "Collecting b"));

@@ -63,20 +63,12 @@ impl FromStr for Constraint {
     type Err = ConstraintError;
 
     fn from_str(given: &str) -> Result<Self, ConstraintError> {
-        let clauses = given
-            .split(',')
-            .map(str::trim)
-            .filter(|clause| !clause.is_empty());
+        let clauses = given.split(',').map(str::trim).filter(|clause| !clause.is_empty());
         let parse = |clause: &str| {
-            Clause::parse(clause).ok_or_else(|| ConstraintError {
-                given: given.to_owned(),
-                clause: clause.to_owned(),
-            })
+            Clause::parse(clause)
+                .ok_or_else(|| ConstraintError { given: given.to_owned(), clause: clause.to_owned() })
         };
-        Ok(Self {
-            text: given.trim().to_owned(),
-            clauses: clauses.map(parse).collect::<Result<_, _>>()?,
-        })
+        Ok(Self { text: given.trim().to_owned(), clauses: clauses.map(parse).collect::<Result<_, _>>()? })
     }
 }
 
@@ -105,26 +97,15 @@ impl Clause {
             .unwrap_or((Operator::Is, text));
         let rest = rest.trim();
         let equality = matches!(operator, Operator::Is | Operator::IsNot);
-        let rest = if equality {
-            rest.strip_suffix(".*").unwrap_or(rest)
-        } else {
-            rest
-        };
-        let parts: Vec<u32> = rest
-            .split('.')
-            .map(|part| part.parse().ok())
-            .collect::<Option<_>>()?;
+        let rest = if equality { rest.strip_suffix(".*").unwrap_or(rest) } else { rest };
+        let parts: Vec<u32> = rest.split('.').map(|part| part.parse().ok()).collect::<Option<_>>()?;
         let written = parts.len();
         if written > 3 || (operator == Operator::Compatible && written < 2) {
             return None;
         }
         let mut version = [0; 3];
         version[..written].copy_from_slice(&parts);
-        Some(Self {
-            operator,
-            version,
-            written,
-        })
+        Some(Self { operator, version, written })
     }
 
     fn accepts(&self, given: Version) -> bool {
@@ -150,22 +131,14 @@ mod tests {
     fn accepts_what_pip_would() {
         for (constraint, yes, no) in [
             ("", &[[3, 4, 0], [3, 99, 9]][..], &[[2, 7, 18], [4, 0, 0]][..]),
-            (
-                ">=3.9,<3.13",
-                &[[3, 9, 0], [3, 12, 12]],
-                &[[3, 8, 20], [3, 13, 0]],
-            ),
+            (">=3.9,<3.13", &[[3, 9, 0], [3, 12, 12]], &[[3, 8, 20], [3, 13, 0]]),
             (" >= 3.9 , < 3.13 ,", &[[3, 9, 0]], &[[3, 13, 0]]),
             ("==3.11.*", &[[3, 11, 7]], &[[3, 12, 0]]),
             ("==3.11", &[[3, 11, 7]], &[[3, 1, 1]]),
             ("3.11.7", &[[3, 11, 7]], &[[3, 11, 8]]),
             ("~=3.10", &[[3, 10, 0], [3, 14, 0]], &[[3, 9, 9]]),
             ("~=3.10.2", &[[3, 10, 2], [3, 10, 9]], &[[3, 11, 0], [3, 10, 1]]),
-            (
-                ">3.9,!=3.10.*",
-                &[[3, 9, 1], [3, 11, 0]],
-                &[[3, 9, 0], [3, 10, 3]],
-            ),
+            (">3.9,!=3.10.*", &[[3, 9, 1], [3, 11, 0]], &[[3, 9, 0], [3, 10, 3]]),
             ("<=3.12", &[[3, 12, 0]], &[[3, 12, 1]]),
         ] {
             let parsed: Constraint = constraint.parse().unwrap();
@@ -180,16 +153,7 @@ mod tests {
 
     #[test]
     fn refuses_nonsense() {
-        for text in [
-            "latest",
-            ">=",
-            "=>3.9",
-            ">=3.9.*",
-            "3.9.1.2",
-            "~=3",
-            ">=3.9 <3.13",
-            "==3.x",
-        ] {
+        for text in ["latest", ">=", "=>3.9", ">=3.9.*", "3.9.1.2", "~=3", ">=3.9 <3.13", "==3.x"] {
             let err = text.parse::<Constraint>().unwrap_err();
             assert!(err.to_string().contains(text), "{err}");
         }
@@ -197,10 +161,7 @@ mod tests {
 
     #[test]
     fn knows_an_example() {
-        assert_eq!(
-            ">=3.9,<3.12".parse::<Constraint>().unwrap().example().as_deref(),
-            Some("3.11")
-        );
+        assert_eq!(">=3.9,<3.12".parse::<Constraint>().unwrap().example().as_deref(), Some("3.11"));
         assert_eq!(">=4".parse::<Constraint>().unwrap().example(), None);
         assert_eq!(Constraint::default().to_string(), "3");
     }

@@ -50,9 +50,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(SOON, wait)
-        .await
-        .unwrap_or_else(|_| panic!("not in time: {what}"));
+    timeout(SOON, wait).await.unwrap_or_else(|_| panic!("not in time: {what}"));
 }
 
 #[tokio::test]
@@ -67,45 +65,28 @@ async fn a_local_wheel_is_installed_and_comes_first_in_path() {
         z.writestr(d + 'RECORD', ''.join(n + ',,\\n' for n in ('flame.py', d + 'METADATA', d + 'WHEEL', d + 'RECORD')))\n\
         z.close()";
     let wheel = dir.path().join("flame-1.0-py3-none-any.whl");
-    let made = std::process::Command::new("python3")
-        .args(["-c", make])
-        .arg(&wheel)
-        .status()
-        .unwrap();
+    let made = std::process::Command::new("python3").args(["-c", make]).arg(&wheel).status().unwrap();
     assert!(made.success());
 
     let envs = envs(dir.path());
     let seen = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&seen);
     let wanted = spec(&[wheel.to_str().unwrap()], ">=3.5");
-    let env = envs
-        .ensure(&wanted, move |progress| tell.lock().push(progress))
-        .await
-        .unwrap();
+    let env = envs.ensure(&wanted, move |progress| tell.lock().push(progress)).await.unwrap();
     let run = std::process::Command::new(env.dir().join("bin/python"))
         .args(["-c", "import flame; print(flame.HEAT)"])
         .output()
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&run.stdout), "451\n");
     let path = &env.env("/bin")[0];
-    assert_eq!(
-        *path,
-        ("PATH".to_owned(), format!("{}/bin:/bin", env.dir().display()))
-    );
+    assert_eq!(*path, ("PATH".to_owned(), format!("{}/bin:/bin", env.dir().display())));
     {
         let seen = seen.lock();
-        assert!(
-            matches!(seen.first(), Some(Progress::Creating { .. })),
-            "{seen:?}"
-        );
+        assert!(matches!(seen.first(), Some(Progress::Creating { .. })), "{seen:?}");
         assert!(matches!(seen.last(), Some(Progress::Done { .. })), "{seen:?}");
     }
     let again = super::PythonEnvs::new(dir.path().join("envs"), envs.env.to_vec());
-    assert_eq!(
-        again.ensure(&wanted, |p| panic!("{p:?}")).await.unwrap(),
-        env,
-        "it is there already"
-    );
+    assert_eq!(again.ensure(&wanted, |p| panic!("{p:?}")).await.unwrap(), env, "it is there already");
 }
 
 #[tokio::test]
@@ -113,10 +94,7 @@ async fn a_failing_install_says_what_pip_said_and_leaves_nothing_complete() {
     let dir = tempfile::tempdir().unwrap();
     let missing = dir.path().join("no-such-1.0-py3-none-any.whl");
     let envs = envs(dir.path());
-    let err = envs
-        .ensure(&spec(&[missing.to_str().unwrap()], ""), |_| {})
-        .await
-        .unwrap_err();
+    let err = envs.ensure(&spec(&[missing.to_str().unwrap()], ""), |_| {}).await.unwrap_err();
     assert!(
         matches!(&err, PythonError::Build { step: "installing", lines, .. } if lines.contains("no-such")),
         "{err}"
@@ -131,22 +109,10 @@ async fn a_failing_install_says_what_pip_said_and_leaves_nothing_complete() {
 async fn the_wrong_python_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let bin = dir.path().join("only");
-    script(
-        &bin.join("python3"),
-        "echo pilotlight-python 3 13 1 /usr/bin/python3",
-    );
-    script(
-        &bin.join("python3.12"),
-        "echo 'shim: python3.12: command not found' >&2; exit 127",
-    );
-    script(
-        &bin.join("python3.9"),
-        "echo pilotlight-python 3 8 2 /opt/python3",
-    );
-    let envs = PythonEnvs::new(
-        dir.path().join("envs"),
-        vec![("PATH".to_owned(), bin.display().to_string())],
-    );
+    script(&bin.join("python3"), "echo pilotlight-python 3 13 1 /usr/bin/python3");
+    script(&bin.join("python3.12"), "echo 'shim: python3.12: command not found' >&2; exit 127");
+    script(&bin.join("python3.9"), "echo pilotlight-python 3 8 2 /opt/python3");
+    let envs = PythonEnvs::new(dir.path().join("envs"), vec![("PATH".to_owned(), bin.display().to_string())]);
     let err = envs.ensure(&spec(&[], ">=3.9,<3.13"), |_| {}).await.unwrap_err();
     assert!(err.fatal());
     assert_eq!(
@@ -156,10 +122,7 @@ async fn the_wrong_python_is_named() {
     );
     let err = envs.ensure(&spec(&[], "newest"), |_| {}).await.unwrap_err();
     assert!(matches!(err, PythonError::Constraint(_)) && err.fatal(), "{err}");
-    let none = PythonEnvs::new(
-        dir.path().join("envs"),
-        vec![("PATH".to_owned(), "/no/such".to_owned())],
-    );
+    let none = PythonEnvs::new(dir.path().join("envs"), vec![("PATH".to_owned(), "/no/such".to_owned())]);
     let err = none.ensure(&spec(&[], ""), |_| {}).await.unwrap_err();
     assert!(err.to_string().contains("found none in PATH"), "{err}");
 }
@@ -168,10 +131,7 @@ async fn the_wrong_python_is_named() {
 async fn two_tasks_share_a_build_and_two_processes_wait() {
     let dir = tempfile::tempdir().unwrap();
     let go = dir.path().join("go");
-    fake_uv(
-        dir.path(),
-        &format!("while [ ! -e {} ]; do sleep 0.02; done", go.display()),
-    );
+    fake_uv(dir.path(), &format!("while [ ! -e {} ]; do sleep 0.02; done", go.display()));
     // Two objects with one directory know as little of each other as two processes.
     let (here, there) = (envs(dir.path()), envs(dir.path()));
     let wanted = spec(&["x"], "");
@@ -179,10 +139,7 @@ async fn two_tasks_share_a_build_and_two_processes_wait() {
     let tell = || {
         let finished = Arc::clone(&finished);
         move |progress| {
-            finished.fetch_add(
-                usize::from(matches!(progress, Progress::Done { .. })),
-                Ordering::Relaxed,
-            );
+            finished.fetch_add(usize::from(matches!(progress, Progress::Done { .. })), Ordering::Relaxed);
         }
     };
     let waits = Arc::new(AtomicUsize::new(0));
@@ -197,20 +154,11 @@ async fn two_tasks_share_a_build_and_two_processes_wait() {
             .await
     };
     let release = async {
-        until("the other says that it waits", || {
-            waits.load(Ordering::Relaxed) > 0
-        })
-        .await;
+        until("the other says that it waits", || waits.load(Ordering::Relaxed) > 0).await;
         fs::write(&go, "").unwrap();
     };
-    let all = async {
-        tokio::join!(
-            here.ensure(&wanted, tell()),
-            here.ensure(&wanted, tell()),
-            other,
-            release
-        )
-    };
+    let all =
+        async { tokio::join!(here.ensure(&wanted, tell()), here.ensure(&wanted, tell()), other, release) };
     let (a, b, c, ()) = timeout(SOON, all).await.unwrap();
     let (a, b, c) = (a.unwrap(), b.unwrap(), c.unwrap());
     assert!(a == b && b == c);
@@ -221,10 +169,7 @@ async fn two_tasks_share_a_build_and_two_processes_wait() {
 async fn an_interrupted_build_is_killed_and_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let pid_file = dir.path().join("pid");
-    fake_uv(
-        dir.path(),
-        &format!("sleep 60 & echo $! > {}; wait", pid_file.display()),
-    );
+    fake_uv(dir.path(), &format!("sleep 60 & echo $! > {}; wait", pid_file.display()));
     let envs = envs(dir.path());
     let wanted = spec(&["x"], "");
     let interrupted = {
@@ -235,10 +180,7 @@ async fn an_interrupted_build_is_killed_and_made_again() {
         }
     };
     let cmdline = format!("/proc/{interrupted}/cmdline");
-    until("the builder is gone", || {
-        fs::read(&cmdline).map_or(true, |text| text.is_empty())
-    })
-    .await;
+    until("the builder is gone", || fs::read(&cmdline).map_or(true, |text| text.is_empty())).await;
     let half: Vec<PathBuf> = fs::read_dir(dir.path().join("envs"))
         .unwrap()
         .flatten()
@@ -250,10 +192,7 @@ async fn an_interrupted_build_is_killed_and_made_again() {
     fs::write(half[0].join("leftover"), "").unwrap();
 
     fake_uv(dir.path(), ":");
-    let env = timeout(SOON, envs.ensure(&wanted, |_| {}))
-        .await
-        .unwrap()
-        .unwrap();
+    let env = timeout(SOON, envs.ensure(&wanted, |_| {})).await.unwrap().unwrap();
     assert_eq!(env.dir(), half[0]);
     assert!(!half[0].join("leftover").exists() && half[0].join(COMPLETE).exists());
     // A finished one that someone removed is made again too.
@@ -264,14 +203,8 @@ async fn an_interrupted_build_is_killed_and_made_again() {
 
 #[test]
 fn keys_differ_where_environments_do() {
-    let one = Interpreter {
-        path: "/usr/bin/python3".into(),
-        version: [3, 11, 7],
-    };
-    let two = Interpreter {
-        version: [3, 12, 0],
-        ..one.clone()
-    };
+    let one = Interpreter { path: "/usr/bin/python3".into(), version: [3, 11, 7] };
+    let two = Interpreter { version: [3, 12, 0], ..one.clone() };
     let keys = [
         key(&spec(&[], ""), &one),
         key(&spec(&[], ""), &two),
@@ -281,9 +214,6 @@ fn keys_differ_where_environments_do() {
         key(&spec(&["b", "a"], ""), &one),
         key(&spec(&["a"], ">=3"), &one),
     ];
-    assert_eq!(
-        keys.iter().collect::<std::collections::HashSet<_>>().len(),
-        keys.len()
-    );
+    assert_eq!(keys.iter().collect::<std::collections::HashSet<_>>().len(), keys.len());
     assert_eq!(keys[0].len(), 24);
 }

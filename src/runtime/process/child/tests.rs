@@ -39,20 +39,13 @@ fn alive(pid: i32) -> bool {
 
 /// The process ids that the script printed.
 fn pids(log: &LogSink) -> Vec<i32> {
-    log.last_lines(99)
-        .split_whitespace()
-        .filter_map(|word| word.parse().ok())
-        .collect()
+    log.last_lines(99).split_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
 #[tokio::test]
 async fn says_how_it_ended_and_keeps_what_it_printed() {
     let (mut launch, log) = sh("echo $A $B; echo err >&2; pwd; exit 3");
-    launch.env = vec![
-        ("A".into(), "x".into()),
-        ("A".into(), "1".into()),
-        ("B".into(), "2".into()),
-    ];
+    launch.env = vec![("A".into(), "x".into()), ("A".into(), "1".into()), ("B".into(), "2".into())];
     let mut child = Child::spawn(launch).unwrap();
     assert_eq!(soon(child.exited()).await, Some(Exit::Code(3)));
     assert_eq!(soon(child.exited()).await, Some(Exit::Code(3)), "asked again");
@@ -71,11 +64,7 @@ async fn waiting_may_be_interrupted() {
     let mut child = Child::spawn(launch).unwrap();
     printed(&log, "up").await;
     for _ in 0..5 {
-        assert!(
-            tokio::time::timeout(Duration::from_millis(1), child.exited())
-                .await
-                .is_err()
-        );
+        assert!(tokio::time::timeout(Duration::from_millis(1), child.exited()).await.is_err());
     }
     child.kill();
     assert_eq!(soon(child.exited()).await, Some(Exit::Signal(9)));
@@ -99,10 +88,7 @@ async fn an_app_that_ignores_sigterm_is_killed_after_the_grace() {
     let mut child = Child::spawn(launch).unwrap();
     printed(&log, "up").await;
     let start = clock::now();
-    assert_eq!(
-        soon(child.terminate(Duration::from_millis(100))).await,
-        Some(Exit::Signal(9))
-    );
+    assert_eq!(soon(child.terminate(Duration::from_millis(100))).await, Some(Exit::Signal(9)));
     assert!(clock::now() - start >= Duration::from_millis(100));
 }
 
@@ -176,11 +162,7 @@ async fn a_child_does_not_share_our_group_or_input() {
     let (launch, log) = sh("ps -o pgid= -p $$ 2>/dev/null || echo $$; cat; echo $$");
     let mut child = Child::spawn(launch).unwrap();
     let pid = child.pid();
-    assert_eq!(
-        soon(child.exited()).await,
-        Some(Exit::Code(0)),
-        "standard input is empty"
-    );
+    assert_eq!(soon(child.exited()).await, Some(Exit::Code(0)), "standard input is empty");
     assert!(log.settled(SOON).await);
     assert_eq!(pids(&log), [pid, pid]);
 }

@@ -26,12 +26,7 @@ impl Rotating {
     /// An empty file at `path`, at most `limit` bytes long.
     pub(super) fn create(path: PathBuf, limit: u64) -> io::Result<Self> {
         let file = open(&path)?;
-        Ok(Self {
-            path,
-            limit: limit.max(1),
-            file: Some(file),
-            size: 0,
-        })
+        Ok(Self { path, limit: limit.max(1), file: Some(file), size: 0 })
     }
 
     /// Writes all of `bytes`, turning over as often as needed.
@@ -78,11 +73,7 @@ fn fitting(bytes: &[u8], room: u64, empty: bool) -> usize {
 }
 
 fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(path)
+    OpenOptions::new().write(true).create(true).truncate(true).open(path)
 }
 
 #[cfg(test)]
@@ -108,10 +99,7 @@ mod tests {
     fn a_line_longer_than_a_file_is_split() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("r.log");
-        Rotating::create(path.clone(), 4)
-            .unwrap()
-            .write(b"abcdefghij\n")
-            .unwrap();
+        Rotating::create(path.clone(), 4).unwrap().write(b"abcdefghij\n").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"ij\n");
     }
 

@@ -74,14 +74,8 @@ fn visible(line: &[u8]) -> &[u8] {
 
 /// What a terminal would show: the text after the last `\r` that something follows.
 fn shown(line: &[u8]) -> Range<usize> {
-    let end = line
-        .iter()
-        .rposition(|byte| *byte != b'\r')
-        .map_or(0, |at| at + 1);
-    let start = line[..end]
-        .iter()
-        .rposition(|byte| *byte == b'\r')
-        .map_or(0, |at| at + 1);
+    let end = line.iter().rposition(|byte| *byte != b'\r').map_or(0, |at| at + 1);
+    let start = line[..end].iter().rposition(|byte| *byte == b'\r').map_or(0, |at| at + 1);
     start..end
 }
 
@@ -89,11 +83,7 @@ fn shown(line: &[u8]) -> Range<usize> {
 pub(super) fn text(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let odd = |c: char| c.is_control() && c != '\t' && c != '\u{1b}';
-    if text.contains(odd) {
-        text.replace(odd, "\u{fffd}")
-    } else {
-        text.into_owned()
-    }
+    if text.contains(odd) { text.replace(odd, "\u{fffd}") } else { text.into_owned() }
 }
 
 #[cfg(test)]
@@ -113,10 +103,7 @@ mod tests {
 
     #[test]
     fn splits_lines() {
-        assert_eq!(
-            lines(&[b"a\nb", b"c\r", b"\n\n", b"d"]),
-            [&b"a"[..], b"bc", b"", b"d"]
-        );
+        assert_eq!(lines(&[b"a\nb", b"c\r", b"\n\n", b"d"]), [&b"a"[..], b"bc", b"", b"d"]);
         assert_eq!(lines(&[b"10%\r20%", b"\r30%\r", b"\n"]), [&b"30%"[..]]);
         assert_eq!(lines(&[]), Vec::<Vec<u8>>::new());
         assert_eq!(text(b"a\0\xff\t\x1b[1m"), "a\u{fffd}\u{fffd}\t\u{1b}[1m");
@@ -136,14 +123,9 @@ mod tests {
 
     #[test]
     fn an_endless_progress_bar_stays_short() {
-        let bar: Vec<u8> = (0..100_000)
-            .flat_map(|n| format!("\r{n} done").into_bytes())
-            .collect();
+        let bar: Vec<u8> = (0..100_000).flat_map(|n| format!("\r{n} done").into_bytes()).collect();
         assert_eq!(lines(&bar.chunks(1000).collect::<Vec<_>>()), [b"99999 done"]);
-        assert_eq!(
-            lines(&bar.chunks(LINE_BYTES).collect::<Vec<_>>()),
-            [b"99999 done"]
-        );
+        assert_eq!(lines(&bar.chunks(LINE_BYTES).collect::<Vec<_>>()), [b"99999 done"]);
     }
 
     proptest! {

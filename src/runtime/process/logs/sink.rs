@@ -87,9 +87,7 @@ impl LogSink {
             file: Mutex::new(file),
             opened,
         };
-        Self {
-            shared: Arc::new(shared),
-        }
+        Self { shared: Arc::new(shared) }
     }
 
     /// The file, if there is one.
@@ -105,10 +103,8 @@ impl LogSink {
     /// The last `count` lines; the last may be unfinished.
     pub fn tail(&self, count: usize) -> Vec<Line> {
         let state = self.shared.state.lock();
-        let partial = (!state.partial.is_empty()).then(|| Line {
-            number: state.next,
-            text: state.partial.as_str().into(),
-        });
+        let partial = (!state.partial.is_empty())
+            .then(|| Line { number: state.next, text: state.partial.as_str().into() });
         let finished = count.saturating_sub(partial.iter().len()).min(state.tail.len());
         state
             .tail
@@ -120,11 +116,7 @@ impl LogSink {
 
     /// The last `count` lines as one text, for an error message.
     pub fn last_lines(&self, count: usize) -> String {
-        self.tail(count)
-            .iter()
-            .map(|line| &*line.text)
-            .collect::<Vec<_>>()
-            .join("\n")
+        self.tail(count).iter().map(|line| &*line.text).collect::<Vec<_>>().join("\n")
     }
 
     /// Every line finished from now on. A follower that is [`FOLLOW_LINES`] behind is told how many it missed.
@@ -134,8 +126,7 @@ impl LogSink {
 
     /// Adds a line of pilotlight's own, such as how the replica ended.
     pub fn note(&self, line: &str) {
-        self.shared
-            .add(|each| line.lines().for_each(|line| each(line.as_bytes())));
+        self.shared.add(|each| line.lines().for_each(|line| each(line.as_bytes())));
     }
 
     /// Waits until the pipe's writers are gone and all is written, `at_most` this long: a process that left the group may
@@ -252,10 +243,7 @@ impl Shared {
             return;
         }
         let mut backlog = self.backlog.subscribe();
-        if timeout(STALL, backlog.wait_for(|bytes| *bytes <= PENDING_BYTES))
-            .await
-            .is_err()
-        {
+        if timeout(STALL, backlog.wait_for(|bytes| *bytes <= PENDING_BYTES)).await.is_err() {
             let mut state = self.state.lock();
             state.dropped += state.pending.len();
             state.pending = Vec::new();
@@ -267,10 +255,7 @@ impl Shared {
 
 impl State {
     fn remember(&mut self, text: String) -> Line {
-        let line = Line {
-            number: self.next,
-            text: text.into(),
-        };
+        let line = Line { number: self.next, text: text.into() };
         self.next += 1;
         self.tail_bytes += line.text.len();
         self.tail.push_back(line.clone());

@@ -32,9 +32,7 @@ fn print(log: &LogSink, bytes: impl FnOnce(&mut fs::File) + Send + 'static) {
 #[tokio::test]
 async fn keeps_a_tail_and_a_file() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Logs::new(dir.path().into(), FILE_BYTES, KEEP)
-        .open(&key(), "r-1")
-        .unwrap();
+    let log = Logs::new(dir.path().into(), FILE_BYTES, KEEP).open(&key(), "r-1").unwrap();
     let mut follower = log.follow();
     print(&log, |to| to.write_all(b"one\ntwo\nthr\xffee").unwrap());
     assert!(log.settled(SOON).await);
@@ -43,10 +41,7 @@ async fn keeps_a_tail_and_a_file() {
     assert_eq!(log.last_lines(2), "thr\u{fffd}ee\npilotlight: exit status 3");
     assert_eq!(log.tail(100).len(), 4);
     assert_eq!(log.tail(0), []);
-    assert_eq!(
-        fs::read(log.path().unwrap()).unwrap(),
-        b"one\ntwo\nthr\xffee\npilotlight: exit status 3\n"
-    );
+    assert_eq!(fs::read(log.path().unwrap()).unwrap(), b"one\ntwo\nthr\xffee\npilotlight: exit status 3\n");
     assert_eq!(log.path().unwrap(), dir.path().join("default/iris/r-1.log"));
     for number in 0..4 {
         assert_eq!(follower.recv().await.unwrap(), log.tail(100)[number]);
@@ -75,9 +70,7 @@ async fn an_unfinished_line_is_seen() {
 #[tokio::test]
 async fn bounds_hold_under_a_flood() {
     let dir = tempfile::tempdir().unwrap();
-    let log = Logs::new(dir.path().into(), 1 << 20, KEEP)
-        .open(&key(), "r-1")
-        .unwrap();
+    let log = Logs::new(dir.path().into(), 1 << 20, KEEP).open(&key(), "r-1").unwrap();
     let _idle_follower = log.follow();
     print(&log, |to| {
         let line = [b'x'; 99];
@@ -88,9 +81,8 @@ async fn bounds_hold_under_a_flood() {
         }
         to.write_all(&vec![b'y'; 10 << 20]).unwrap();
         to.write_all(b"\n").unwrap();
-        let binary: Vec<u8> = (0..20_u32 << 20)
-            .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
-            .collect();
+        let binary: Vec<u8> =
+            (0..20_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
         to.write_all(&binary).unwrap();
         to.write_all(b"\nlast\n").unwrap();
     });
@@ -109,17 +101,12 @@ async fn bounds_hold_under_a_flood() {
 async fn old_logs_go_and_open_ones_stay() {
     let dir = tempfile::tempdir().unwrap();
     let logs = Logs::new(dir.path().into(), FILE_BYTES, 3);
-    let open: Vec<_> = (0..5)
-        .map(|n| logs.open(&key(), &format!("open-{n}")).unwrap())
-        .collect();
+    let open: Vec<_> = (0..5).map(|n| logs.open(&key(), &format!("open-{n}")).unwrap()).collect();
     for n in 0..8 {
         let log = logs.open(&key(), &format!("old-{n}")).unwrap();
         fs::write(log.previous_path().unwrap(), "").unwrap();
         let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1000 + n);
-        fs::File::open(log.path().unwrap())
-            .unwrap()
-            .set_modified(time)
-            .unwrap();
+        fs::File::open(log.path().unwrap()).unwrap().set_modified(time).unwrap();
     }
     let newest = logs.open(&key(), "newest").unwrap();
     let mut left: Vec<String> = fs::read_dir(newest.path().unwrap().parent().unwrap())
@@ -128,16 +115,7 @@ async fn old_logs_go_and_open_ones_stay() {
         .filter(|name| !name.starts_with("open-"))
         .collect();
     left.sort();
-    assert_eq!(
-        left,
-        [
-            "newest.log",
-            "old-6.log",
-            "old-6.log.1",
-            "old-7.log",
-            "old-7.log.1"
-        ]
-    );
+    assert_eq!(left, ["newest.log", "old-6.log", "old-6.log.1", "old-7.log", "old-7.log.1"]);
     assert!(open.iter().all(|log| log.path().unwrap().exists()));
 }
 
@@ -148,13 +126,7 @@ async fn a_stuck_disk_stops_neither_the_app_nor_the_tail() {
     // A FIFO that nobody reads is a disk that takes 64 KiB and then nothing.
     let path = dir.path().join("default/iris/r-1.log");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    assert!(
-        std::process::Command::new("mkfifo")
-            .arg(&path)
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
     let mut disk = fs::OpenOptions::new().read(true).write(true).open(&path).unwrap();
     let log = logs.open(&key(), "r-1").unwrap();
     print(&log, |to| {
@@ -169,9 +141,7 @@ async fn a_stuck_disk_stops_neither_the_app_nor_the_tail() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(SOON, printed)
-        .await
-        .expect("5 MB come through although nothing is written");
+    tokio::time::timeout(SOON, printed).await.expect("5 MB come through although nothing is written");
     assert!(!log.settled(Duration::from_millis(1)).await);
 
     // The disk is back: what waited is written, and what is missing is said.

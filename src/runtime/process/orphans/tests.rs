@@ -28,11 +28,7 @@ impl Started {
 /// Runs a script in a group of its own, as a replica of an earlier run.
 fn start(script: &str, env: &[(String, String)]) -> Started {
     let mut command = Command::new("sh");
-    command
-        .args(["-c", script])
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
+    command.args(["-c", script]).process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
     command.envs(env.iter().map(|(n, v)| (n, v)));
     Started(command.spawn().unwrap())
 }
@@ -40,10 +36,7 @@ fn start(script: &str, env: &[(String, String)]) -> Started {
 async fn pid_in(file: &Path) -> i32 {
     tokio::time::timeout(Duration::from_secs(20), async {
         loop {
-            if let Some(pid) = fs::read_to_string(file)
-                .ok()
-                .and_then(|text| text.trim().parse().ok())
-            {
+            if let Some(pid) = fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok()) {
                 return pid;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -68,10 +61,7 @@ fn one_run_at_a_time() {
     let first = StateDir::open(&path).unwrap();
     let second = StateDir::open(&path).unwrap_err();
     let own = i32::try_from(std::process::id()).unwrap();
-    assert!(
-        matches!(&second, StateError::InUse { pid: Some(pid), .. } if *pid == own),
-        "{second}"
-    );
+    assert!(matches!(&second, StateError::InUse { pid: Some(pid), .. } if *pid == own), "{second}");
     assert!(second.to_string().contains(&format!("(pid {own})")), "{second}");
     let id = first.instance().to_owned();
     drop(first);
@@ -112,35 +102,16 @@ async fn what_an_earlier_run_left_is_killed_and_strangers_are_not() {
     let other = StateDir::open(other.path()).unwrap();
     let plain = start("sleep 60", &[]);
     let foreign = start("sleep 60", &other.env("iris-1"));
-    let similar = start(
-        "sleep 60",
-        &[(INSTANCE_ENV.into(), format!("{}0", state.instance()))],
-    );
+    let similar = start("sleep 60", &[(INSTANCE_ENV.into(), format!("{}0", state.instance()))]);
     let stale = |pid, start, boot: &str| {
-        let identity = Identity {
-            pid,
-            start,
-            boot: boot.into(),
-            replica: "old".into(),
-        };
-        fs::write(
-            state.run_dir().join(format!("{pid}.json")),
-            serde_json::to_vec(&identity).unwrap(),
-        )
-        .unwrap();
+        let identity = Identity { pid, start, boot: boot.into(), replica: "old".into() };
+        fs::write(state.run_dir().join(format!("{pid}.json")), serde_json::to_vec(&identity).unwrap())
+            .unwrap();
     };
     let reused = start("sleep 60", &[]);
-    stale(
-        reused.pid(),
-        procfs::stat(reused.pid()).unwrap().start - 1,
-        &procfs::boot_id(),
-    );
+    stale(reused.pid(), procfs::stat(reused.pid()).unwrap().start - 1, &procfs::boot_id());
     let other_boot = start("sleep 60", &[]);
-    stale(
-        other_boot.pid(),
-        procfs::stat(other_boot.pid()).unwrap().start,
-        "another",
-    );
+    stale(other_boot.pid(), procfs::stat(other_boot.pid()).unwrap().start, "another");
     fs::write(state.run_dir().join("9.json"), "{half").unwrap();
 
     let report = state.sweep().await;
@@ -150,17 +121,9 @@ async fn what_an_earlier_run_left_is_killed_and_strangers_are_not() {
         assert!(has(&report.killed, pid), "{pid} not in {report:?}");
     }
     for stranger in [&plain, &foreign, &similar, &reused, &other_boot] {
-        assert!(
-            stranger.alive(),
-            "stranger {} was killed: {report:?}",
-            stranger.pid()
-        );
+        assert!(stranger.alive(), "stranger {} was killed: {report:?}", stranger.pid());
     }
-    assert_eq!(
-        fs::read_dir(state.run_dir()).unwrap().count(),
-        0,
-        "records are gone"
-    );
+    assert_eq!(fs::read_dir(state.run_dir()).unwrap().count(), 0, "records are gone");
     assert_eq!(state.sweep().await, Report::default(), "nothing left to do");
 }
 
@@ -172,10 +135,7 @@ async fn a_daemon_of_one_replica_is_found() {
     let two = start("sleep 60", &state.env("two"));
     // `spawn` returns once `exec` is done, so the environment is the new one.
     let report = state.sweep_replica("one").await;
-    assert!(
-        has(&report.killed, one.pid()) && !one.alive() && two.alive(),
-        "{report:?}"
-    );
+    assert!(has(&report.killed, one.pid()) && !one.alive() && two.alive(), "{report:?}");
 }
 
 #[test]
@@ -184,9 +144,7 @@ fn a_record_goes_with_its_replica() {
     let state = StateDir::open(dir.path()).unwrap();
     let replica = start("sleep 60", &[]);
     let record = state.record(replica.pid(), "r").unwrap();
-    let [(_, identity)] = &state.identities()[..] else {
-        panic!("one record")
-    };
+    let [(_, identity)] = &state.identities()[..] else { panic!("one record") };
     assert_eq!((identity.pid, identity.replica.as_str()), (replica.pid(), "r"));
     drop(record);
     assert!(state.identities().is_empty());
