@@ -100,12 +100,11 @@ impl Activator {
             return Err(ProxyError::Asleep);
         }
         let counted = (!no_wake).then(|| service.meter.enter(started));
-        let (mut permit, body, waited) = match service.line.try_acquire() {
-            Some(permit) => (permit, RequestBody::from(incoming), false),
-            None => {
-                let (permit, body) = admit::in_line(service, conn, &parts, traits, incoming, started).await?;
-                (permit, body, true)
-            }
+        let (mut permit, body, waited) = if let Some(permit) = service.line.try_acquire() {
+            (permit, RequestBody::from(incoming), false)
+        } else {
+            let (permit, body) = admit::in_line(service, conn, &parts, traits, incoming, started).await?;
+            (permit, body, true)
         };
         if waited {
             let cold = permit.endpoint().ready > started;
@@ -126,11 +125,11 @@ impl Activator {
                 }
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::NotSent(unsent, refused, error)) => {
-                    self.suspect(service, &endpoint, &error);
+                    suspect(service, &endpoint, &error);
                     (permit, forward) = self.retry(service, conn, *unsent, refused).await?;
                 }
                 Err(Failure::Broken(unread, broken, error)) => {
-                    self.suspect(service, &endpoint, &error);
+                    suspect(service, &endpoint, &error);
                     match unread {
                         Some(unread) if endpoint.is_gone().await => {
                             (permit, forward) = self.retry(service, conn, *unread, broken).await?;
@@ -140,14 +139,6 @@ impl Activator {
                 }
             }
         }
-    }
-
-    /// A replica that cannot be reached, or broke an exchange, gets nothing more until it has been looked at: a
-    /// process that was killed accepts connections for a moment longer than it answers any.
-    fn suspect(&self, service: &Service, endpoint: &Endpoint, error: &SendError) {
-        tracing::debug!(service = %service.key, replica = endpoint.replica, %error, "looking at a replica again");
-        service.line.leave(endpoint.replica);
-        endpoint.suspect();
     }
 
     /// Back to its place in line with a request that no app has seen, and on with the next slot.
@@ -185,14 +176,20 @@ impl Handler for ByHost {
 impl Handler for ByPort {
     async fn handle(&self, conn: Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
         let service = self.0.routes.load().by_key(&self.1).cloned();
-        match service {
-            Some(service) => self.0.answer(&service, &conn, request).await,
-            None => {
-                let dialect = Dialect::of(request.headers());
-                ProxyError::NoService(self.1.to_string()).response(dialect, "")
-            }
+        if let Some(service) = service {
+            return self.0.answer(&service, &conn, request).await;
         }
+        let dialect = Dialect::of(request.headers());
+        ProxyError::NoService(self.1.to_string()).response(dialect, "")
     }
+}
+
+/// A replica that cannot be reached, or broke an exchange, gets nothing more until it has been looked at: a process
+/// that was killed accepts connections for a moment longer than it answers any.
+fn suspect(service: &Service, endpoint: &Endpoint, error: &SendError) {
+    tracing::debug!(service = %service.key, replica = endpoint.replica, %error, "looking at a replica again");
+    service.line.leave(endpoint.replica);
+    endpoint.suspect();
 }
 
 /// A host as it may be repeated to its sender.

@@ -5,11 +5,12 @@
 //! has; a changed one is told, and rolls over by itself.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Handle as RuntimeHandle;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
@@ -145,7 +146,7 @@ impl Fleet {
             self.parts.autoscaler.add(member.managed.clone()).await;
             let mut message = format!("loaded: {}", self.url(&member.managed.service));
             if let Some(port) = member.port {
-                message.push_str(&format!(" · http://{port}"));
+                write!(message, " · http://{port}").expect("a String takes everything");
             }
             self.parts.events.emit(Kind::Loaded, Some(key), message);
             self.prepare(&member.managed.service);
@@ -208,7 +209,7 @@ impl Fleet {
                 None
             }
         };
-        let managed = Arc::new(Managed { service, replicas, decision: Default::default() });
+        let managed = Arc::new(Managed { service, replicas, decision: ArcSwapOption::empty() });
         Member { managed, port, listener }
     }
 

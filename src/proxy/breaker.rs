@@ -152,15 +152,19 @@ impl<E: Clone, R: Clone> Breaker<E, R> {
 
     /// Refuses all who wait now. Returns how many that were.
     pub fn refuse_waiting(&self, reason: &R) -> usize {
-        self.settle_waiting(&mut self.state.lock(), reason)
+        let wakers = self.state.lock().refuse_waiting(reason);
+        wake_all(wakers)
     }
 
     /// Refuses all who wait and all who will come.
     pub fn close(&self, reason: R) -> usize {
-        let mut state = self.state.lock();
-        let refused = self.settle_waiting(&mut state, &reason);
-        state.closed = Some(reason);
-        refused
+        let wakers = {
+            let mut state = self.state.lock();
+            let wakers = state.refuse_waiting(&reason);
+            state.closed = Some(reason);
+            wakers
+        };
+        wake_all(wakers)
     }
 
     /// Requests in the line.
@@ -181,17 +185,6 @@ impl<E: Clone, R: Clone> Breaker<E, R> {
     /// Replicas in the set.
     pub fn replicas(&self) -> usize {
         self.state.lock().dispatch.replicas()
-    }
-
-    fn settle_waiting(&self, state: &mut State<E, R>, reason: &R) -> usize {
-        let waiting = state.dispatch.take_waiting();
-        let refused = waiting.len();
-        for (ticket, waker) in waiting {
-            state.settled.insert(ticket, Settled::Refused(reason.clone()));
-            // Waking under the lock is fine: a waker schedules, it does not poll.
-            waker.into_iter().for_each(Waker::wake);
-        }
-        refused
     }
 
     /// Gives free slots to those who wait.
@@ -242,9 +235,25 @@ impl<E: Clone, R: Clone> fmt::Debug for Breaker<E, R> {
     }
 }
 
+/// Never under the lock: whatever a waker does or drops may come back to the breaker.
+fn wake_all(wakers: Vec<Option<Waker>>) -> usize {
+    let count = wakers.len();
+    wakers.into_iter().flatten().for_each(Waker::wake);
+    count
+}
+
 // === impl State ===
 
-impl<E, R> State<E, R> {
+impl<E: Clone, R: Clone> State<E, R> {
+    fn refuse_waiting(&mut self, reason: &R) -> Vec<Option<Waker>> {
+        let waiting = self.dispatch.take_waiting();
+        let settle = waiting.into_iter().map(|(ticket, waker)| {
+            self.settled.insert(ticket, Settled::Refused(reason.clone()));
+            waker
+        });
+        settle.collect()
+    }
+
     /// xorshift64: two replicas to choose between need no better.
     fn random(&mut self) -> u64 {
         self.random ^= self.random << 13;
@@ -306,11 +315,16 @@ impl<E: Clone, R: Clone> Future for Acquire<E, R> {
         let this = &mut *self;
         let mut state = this.breaker.state.lock();
         let Some(settled) = state.settled.remove(&this.ticket) else {
-            if let Some(waker) = state.dispatch.waiter_mut(this.ticket) {
-                *waker = Some(cx.waker().clone());
-            } else {
+            let Some(waker) = state.dispatch.waiter_mut(this.ticket) else {
                 debug_assert!(false, "bug: polled after completion");
-            }
+                return Poll::Pending;
+            };
+            let old = match waker {
+                Some(known) if known.will_wake(cx.waker()) => None,
+                _ => waker.replace(cx.waker().clone()),
+            };
+            drop(state);
+            drop(old);
             return Poll::Pending;
         };
         drop(state);

@@ -150,8 +150,10 @@ impl ProxyError {
             | Self::BadRequest(_)
             | Self::RateLimit { .. }
             | Self::ClientGone => Fault::Client,
-            Self::Overflow { .. } | Self::Asleep | Self::Refused(_) => Fault::Capacity,
-            Self::Timeout { stage: Stage::Activation, .. } => Fault::Capacity,
+            Self::Overflow { .. }
+            | Self::Asleep
+            | Self::Refused(_)
+            | Self::Timeout { stage: Stage::Activation, .. } => Fault::Capacity,
             Self::Timeout { .. } | Self::App(_) => Fault::App,
         }
     }

@@ -1,7 +1,10 @@
 //! What all replicas of this machine share.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 use super::logs::Logs;
 use super::orphans::StateDir;
@@ -10,6 +13,9 @@ use crate::config::spec::{PythonSpec, ServiceKey};
 use crate::events::{Events, Kind};
 use crate::policy::dispatch::ReplicaId;
 use crate::runtime::python::{Progress, PythonEnvs};
+
+/// Characters of an installer's line that are repeated.
+const PROGRESS_LINE: usize = 80;
 
 /// The state directory, ports, logs and environments.
 #[derive(Debug)]
@@ -23,6 +29,8 @@ pub struct Machine {
     /// What happens.
     pub events: Arc<Events>,
     environments: PythonEnvs,
+    /// Environments whose making is being told of: the load and a first start may both wait for one.
+    told: Mutex<HashSet<PythonSpec>>,
     next: AtomicU64,
 }
 
@@ -44,12 +52,17 @@ impl Machine {
         // The marker finds a builder again that outlived us.
         let environments = PythonEnvs::new(state.path().join("envs"), state.env("environments"));
         let next = AtomicU64::new(1);
-        Self { state, logs, ports: PortAllocator::default(), events, environments, next }
+        Self { state, logs, ports: PortAllocator::default(), events, environments, told: Mutex::default(), next }
     }
 
     /// An identity that no replica had.
     pub fn next_replica(&self) -> ReplicaId {
         self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The right to tell of a build, if nobody has it.
+    fn tell<'a>(&'a self, python: &'a PythonSpec) -> Option<Telling<'a>> {
+        self.told.lock().insert(python.clone()).then_some(Telling { machine: self, python })
     }
 
     /// Variables that put a Python environment first, once it is made.
@@ -59,7 +72,13 @@ impl Machine {
         service: &ServiceKey,
     ) -> Result<Vec<(String, String)>, NoEnvironment> {
         let (events, key) = (self.events.clone(), service.clone());
+        let telling = self.tell(python);
+        let first = telling.is_some();
+        let last = Mutex::new(String::new());
         let tell = move |progress: Progress| {
+            if !first {
+                return;
+            }
             let message = match progress {
                 Progress::Waiting { seconds } => {
                     format!("waits for another program that makes the same Python environment ({seconds} s)")
@@ -68,6 +87,11 @@ impl Machine {
                     format!("making its Python environment with {interpreter}")
                 }
                 Progress::Installing { line, seconds, packages } => {
+                    let line: String = line.chars().take(PROGRESS_LINE).collect();
+                    // Said again every 5 s while nothing new happens.
+                    if std::mem::replace(&mut *last.lock(), line.clone()) == line && seconds % 5 != 0 {
+                        return;
+                    }
                     format!("making its Python environment: {seconds} s, {packages} packages: {line}")
                 }
                 Progress::Done { seconds } => format!("its Python environment is ready, made in {seconds} s"),
@@ -75,10 +99,23 @@ impl Machine {
             events.emit(Kind::Preparing, Some(&key), message);
         };
         let made = self.environments.ensure(python, tell).await;
+        drop(telling);
         let environment =
             made.map_err(|error| NoEnvironment { reason: error.to_string(), fatal: error.fatal() })?;
         let path = std::env::var("PATH").unwrap_or_default();
         Ok(environment.env(&path))
+    }
+}
+
+/// Gives the right to tell back.
+struct Telling<'a> {
+    machine: &'a Machine,
+    python: &'a PythonSpec,
+}
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        self.machine.told.lock().remove(self.python);
     }
 }
 
