@@ -41,7 +41,7 @@ pub async fn in_line(
         },
         Refused::Reason(reason) => ProxyError::Refused(reason),
     })?;
-    service.poke();
+    service.poke_if_stuck();
     // `100 Continue` goes out with the first read, and no client may be told to go on before it has a slot.
     let read = !traits.expects_continue && !http_body::Body::is_end_stream(&incoming);
     let mut body = Prefetched::new(incoming);
@@ -58,7 +58,7 @@ pub async fn again(
     place: Place,
     started: Instant,
 ) -> Result<Permit, ProxyError> {
-    service.poke();
+    service.poke_if_stuck();
     wait(service, conn, traits, place, started, None).await
 }
 

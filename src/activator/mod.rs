@@ -129,7 +129,9 @@ impl Activator {
                     (permit, forward) = self.retry(service, conn, *unsent, refused).await?;
                 }
                 Err(Failure::Broken(unread, broken, error)) => {
-                    suspect(service, &endpoint, &error);
+                    if endpoint.broke(clock::now()) {
+                        suspect(service, &endpoint, &error);
+                    }
                     match unread {
                         Some(unread) if endpoint.is_gone().await => {
                             (permit, forward) = self.retry(service, conn, *unread, broken).await?;
@@ -188,8 +190,7 @@ impl Handler for ByPort {
 /// that was killed accepts connections for a moment longer than it answers any.
 fn suspect(service: &Service, endpoint: &Endpoint, error: &SendError) {
     tracing::debug!(service = %service.key, replica = endpoint.replica, %error, "looking at a replica again");
-    service.line.leave(endpoint.replica);
-    endpoint.suspect();
+    endpoint.suspect(|| service.leave(endpoint.replica));
 }
 
 /// A host as it may be repeated to its sender.

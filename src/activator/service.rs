@@ -13,6 +13,7 @@ use super::wake::Wakeups;
 use crate::clock;
 use crate::config::spec::{NoWake, ServiceKey, ServiceSpec};
 use crate::policy::Learned;
+use crate::policy::dispatch::ReplicaId;
 use crate::proxy::Line;
 use crate::proxy::error::{ProxyError, Refusal};
 use crate::proxy::metrics::ServiceMetrics;
@@ -104,8 +105,23 @@ impl Service {
         self.limits.load()
     }
 
-    /// Asks the autoscaler to look at this service now.
-    pub fn poke(&self) {
+    /// Takes a replica out of the line. If that was the last and somebody waits, the autoscaler is told: who joined
+    /// the line before saw a replica and told nobody.
+    pub fn leave(&self, replica: ReplicaId) {
+        self.line.leave(replica);
+        self.poke_if_stuck();
+    }
+
+    /// Asks the autoscaler to look, if somebody waits and no replica is in the set. To be called after joining the
+    /// line: either the last replica had left before and this sees it, or it leaves after and [`Service::leave`]
+    /// sees who waits. No wake is lost (invariant 6).
+    pub fn poke_if_stuck(&self) {
+        if self.line.is_stuck() {
+            self.poke();
+        }
+    }
+
+    fn poke(&self) {
         if !self.poked.swap(true, Ordering::AcqRel) {
             self.wakeups.post(self.key.clone());
         }

@@ -21,8 +21,8 @@ pub mod validate;
 pub const EXIT_CONFIG: u8 = 64;
 /// A second signal ended the program before it had drained.
 pub const EXIT_FORCED: u8 = 1;
-/// A request without a bound of its own may hold the program's end up this long.
-const LONGEST_DRAIN: Duration = Duration::from_mins(10);
+/// `timeouts.drain: 0s` is no bound; a program that was told to leave has one all the same.
+const LONGEST_DRAIN: Duration = Duration::from_hours(24);
 
 /// The whole program: reads the command line, runs what it asks for, says how it ended.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {

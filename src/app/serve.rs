@@ -125,8 +125,9 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
     );
     drain.begin();
     let leave = async {
-        if tokio::time::timeout(LONGEST_DRAIN, drain.finished()).await.is_err() {
-            tracing::warn!("requests were still in flight after {LONGEST_DRAIN:?}");
+        let bound = fleet.drain_bound(LONGEST_DRAIN);
+        if tokio::time::timeout(bound, drain.finished()).await.is_err() {
+            tracing::warn!("requests were still in flight after {bound:?}");
         }
         fleet.stop().await;
     };

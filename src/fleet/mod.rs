@@ -164,6 +164,16 @@ impl Fleet {
         Changes { added: added.len(), changed: changed.len(), ..changes }
     }
 
+    /// How long what is in flight may take to end: the longest that any service allows.
+    pub fn drain_bound(&self, unbounded: Duration) -> Duration {
+        let members = self.members();
+        let bounds = members.values().map(|member| match member.managed.service.spec().timeouts.drain {
+            Duration::ZERO => unbounded,
+            bound => bound,
+        });
+        bounds.max().unwrap_or(unbounded)
+    }
+
     /// Stops every replica. The data path has let go of them before.
     pub async fn stop(&self) {
         let members = self.members();

@@ -172,6 +172,12 @@ impl<E: Clone, R: Clone> Breaker<E, R> {
         self.state.lock().dispatch.waiting()
     }
 
+    /// Whether somebody waits and no replica is in the set.
+    pub fn is_stuck(&self) -> bool {
+        let state = self.state.lock();
+        state.dispatch.waiting() > 0 && state.dispatch.replicas() == 0
+    }
+
     /// Requests that hold a slot.
     pub fn in_flight(&self) -> u32 {
         self.state.lock().dispatch.in_flight()

@@ -29,6 +29,8 @@ pub struct Endpoint {
     /// Whether whoever owns the replica sees its process end, and says so.
     watched: bool,
     gone: CancellationToken,
+    /// Until then a broken exchange is the app's own affair: it was looked at a moment ago.
+    trusted_until: Instant,
 }
 
 /// How long to wait for word that a replica whose connection was reset has died.
@@ -55,6 +57,7 @@ impl Endpoint {
             suspect: AtomicBool::new(false),
             suspected: Notify::new(),
             watched: false,
+            trusted_until: ready,
             gone: CancellationToken::new(),
         }
     }
@@ -64,6 +67,19 @@ impl Endpoint {
     pub fn watched(mut self) -> Self {
         self.watched = true;
         self
+    }
+
+    /// It was looked at just now and found well: broken exchanges do not put it in doubt again before `until`. An app
+    /// that breaks off certain requests would else let a client keep it out of the set.
+    #[must_use]
+    pub fn trusted_until(mut self, until: Instant) -> Self {
+        self.trusted_until = until;
+        self
+    }
+
+    /// An exchange broke. Whether that puts the replica in doubt.
+    pub fn broke(&self, now: Instant) -> bool {
+        now >= self.trusted_until
     }
 
     /// The replica's process has ended.
@@ -84,9 +100,12 @@ impl Endpoint {
         }
     }
 
-    /// The data path could not connect, or an exchange broke: whoever owns the replica should look.
-    pub fn suspect(&self) {
-        if !self.suspect.swap(true, Ordering::Relaxed) {
+    /// The data path could not connect, or an exchange broke. Runs `leave`, which takes the replica out of the line,
+    /// and then tells whoever owns it to look; but only once: after the look the replica is back in the line with an
+    /// endpoint of its own, and a late failure of this one must not take that out.
+    pub fn suspect(&self, leave: impl FnOnce()) {
+        if !self.suspect.swap(true, Ordering::AcqRel) {
+            leave();
             self.suspected.notify_one();
         }
     }

@@ -85,7 +85,7 @@ impl QueueProxy {
             self.ready.store(true, Ordering::Release);
             tracing::info!("the app at {} is ready", self.addresses.http);
             endpoint.suspected().await;
-            self.service.line.leave(APP);
+            self.service.leave(APP);
             self.ready.store(false, Ordering::Release);
             tracing::warn!("the app at {} cannot be reached", self.addresses.http);
         }

@@ -30,6 +30,10 @@ const PORT_ATTEMPTS: u32 = 5;
 const ERROR_LINES: usize = 5;
 /// For the last output to arrive after the process has ended.
 const OUTPUT_SETTLES: Duration = Duration::from_millis(200);
+/// A replica that had been ready and cannot be reached for this long is ended, and another started.
+const UNREADY: Duration = Duration::from_secs(30);
+/// After it was found well again, exchanges that it breaks do not put a replica in doubt for this long.
+const TRUST: Duration = Duration::from_millis(100);
 /// From a broken connection to the death of its process being seen.
 const DEATH_SHOWS: Duration = Duration::from_millis(5);
 /// A start without a bound of its own.
@@ -266,8 +270,9 @@ impl Context {
     async fn serve(&self, mut running: Running) -> Report {
         let ready = clock::now();
         let mut took = Some(ready.saturating_duration_since(running.spawned));
+        let mut trusted_until = ready;
         loop {
-            let endpoint = self.endpoint(&running, ready);
+            let endpoint = self.endpoint(&running, ready, trusted_until);
             self.service.line.join(self.id, endpoint.clone());
             self.report(Report::Ready { took: took.take() }).await;
             tokio::select! {
@@ -276,7 +281,7 @@ impl Context {
                 exit = running.child.exited() => return self.died(&running, &endpoint, exit, ready),
                 () = endpoint.suspected() => {}
             }
-            self.service.line.leave(self.id);
+            self.service.leave(self.id);
             self.report(Report::Unready).await;
             // A process that was killed closes its connections first, its listener next, and is seen dead last: a
             // probe in between would find it well.
@@ -288,25 +293,29 @@ impl Context {
                 biased;
                 () = self.stop.cancelled() => return self.leave(running).await,
                 exit = running.child.exited() => return self.died(&running, &endpoint, exit, ready),
-                back = running.prober.until_ready(now, now + LONGEST_START) => if back.is_err() {
-                    return self.leave(running).await;
+                back = running.prober.until_ready(now, now + UNREADY) => if let Err(not_ready) = back {
+                    running.log.note(&format!("pilotlight: {not_ready}; ending it"));
+                    running.child.kill();
+                    let exit = running.child.exited().await;
+                    return self.died(&running, &endpoint, exit, ready);
                 },
             }
+            trusted_until = clock::now() + TRUST;
         }
     }
 
-    fn endpoint(&self, running: &Running, ready: Instant) -> Arc<Endpoint> {
+    fn endpoint(&self, running: &Running, ready: Instant, trusted_until: Instant) -> Arc<Endpoint> {
         let max_idle = match self.spec.concurrency.limit as usize {
             0 => MAX_IDLE_CONNECTIONS,
             limit => limit.min(MAX_IDLE_CONNECTIONS),
         };
         let (addresses, protocol) = (running.addresses, self.spec.protocol);
         let endpoint = Endpoint::new(self.id, addresses, protocol, max_idle, running.spawned, ready);
-        Arc::new(endpoint.watched())
+        Arc::new(endpoint.watched().trusted_until(trusted_until))
     }
 
     fn died(&self, running: &Running, endpoint: &Endpoint, exit: Exit, ready: Instant) -> Report {
-        self.service.line.leave(self.id);
+        self.service.leave(self.id);
         endpoint.set_gone();
         running.log.note(&format!("pilotlight: {exit}"));
         Report::Died { exit, lived: clock::now().saturating_duration_since(ready) }
@@ -314,7 +323,7 @@ impl Context {
 
     /// Out of the set; what it has finishes; then SIGTERM, and SIGKILL for who does not listen.
     async fn leave(&self, mut running: Running) -> Report {
-        self.service.line.leave(self.id);
+        self.service.leave(self.id);
         let bound = match self.service.spec().timeouts.drain {
             Duration::ZERO => LONGEST_START,
             bound => bound,

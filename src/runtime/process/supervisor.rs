@@ -290,7 +290,7 @@ impl Supervisor {
             let entry = self.replicas.get_mut(&id).expect("it was listed above");
             entry.view.phase = Phase::Draining;
             // Out of the set now, not when its task runs: nothing new may reach it from here on.
-            self.service.line.leave(id);
+            self.service.leave(id);
             entry.stop.cancel();
         }
     }
