@@ -354,6 +354,10 @@ impl Supervisor {
                 }
             }
             Report::Failed { reason, fatal } => {
+                // A command that cannot run leaves no output; the reason is what its log says then.
+                if entry.view.log.is_none() {
+                    entry.view.log.insert(LogSink::memory()).note(&format!("pilotlight: {reason}"));
+                }
                 self.forget(id);
                 self.service.metrics.start_failed();
                 events.emit(Kind::StartFailed, Some(&key), format!("{name} did not start: {reason}"));

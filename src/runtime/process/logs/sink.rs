@@ -114,6 +114,11 @@ impl LogSink {
             .collect()
     }
 
+    /// How many lines were finished so far: the number that the next one gets.
+    pub fn finished(&self) -> u64 {
+        self.shared.state.lock().next
+    }
+
     /// The last `count` lines as one text, for an error message.
     pub fn last_lines(&self, count: usize) -> String {
         self.tail(count).iter().map(|line| &*line.text).collect::<Vec<_>>().join("\n")
