@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -11,6 +12,8 @@ use super::signals::Signals;
 use super::thread::DataThread;
 use super::{EXIT_FORCED, bind, limits};
 use crate::admin;
+use crate::admin::metrics::gauge;
+use crate::admin::queue_proxy::QueueProxyState;
 use crate::config::flags::QueueProxyConfig;
 use crate::config::spec::{
     Addresses, Buffer, Limits, Scaling, ServiceKey, ServiceSpec, Source, TargetRef, Timeouts, Workload,
@@ -37,15 +40,10 @@ async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
     let drain = Drain::new();
     let data = DataThread::start()?;
     let proxy = Arc::new(QueueProxy::new(spec(&config), Addresses { http: config.app, grpc: None }));
-    let state = Arc::new(admin::queue_proxy::State {
-        service: proxy.service().clone(),
-        ready: proxy.ready(),
-        drain: drain.clone(),
-    });
     let admin_drain = Drain::new();
-    let router = admin::queue_proxy::router(state);
+    let router = admin::queue_proxy::router(state(&proxy, &drain));
     let admin_listener = TcpListener::from_std(admin_listener)?;
-    tokio::spawn(admin::server::serve(admin_listener, router, admin_drain.clone()));
+    let admin = tokio::spawn(admin::server::serve(admin_listener, router, admin_drain.clone()));
     tracing::info!("listening on {admin_address} (admin)");
     let handler = proxy.handler(drain.clone());
     server::spawn(data.handle(), traffic, handler, connections, drain.clone());
@@ -71,8 +69,31 @@ async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
         }
     }
     admin_drain.begin();
-    admin_drain.finished().await;
+    let _ = admin.await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the admin port shows.
+fn state(proxy: &Arc<QueueProxy>, drain: &Drain) -> QueueProxyState {
+    let (ready, service) = (proxy.ready(), proxy.service().clone());
+    let meter = service.meter.clone();
+    QueueProxyState {
+        ready: Arc::new(move || ready.load(Ordering::Acquire)),
+        drain: drain.clone(),
+        in_flight: Arc::new(move || meter.current()),
+        metrics: Arc::new(move || {
+            let (key, line) = (&service.key, &service.line);
+            let labels = [("namespace", &*key.namespace), ("service", &*key.name)];
+            let limit = f64::from(service.spec().concurrency.limit);
+            let gauges = [
+                ("pilotlight_service_in_flight", "Requests that hold a slot.", f64::from(line.in_flight())),
+                ("pilotlight_service_queued", "Requests that wait for a slot.", line.waiting() as f64),
+                ("pilotlight_service_concurrency_limit", "Slots; 0 = unlimited.", limit),
+            ];
+            let gauges = gauges.map(|(name, help, value)| gauge(name, help, &labels, value));
+            service.metrics.collect().into_iter().chain(gauges).collect()
+        }),
+    }
 }
 
 /// The app as the one service that there is.

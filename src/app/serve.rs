@@ -15,7 +15,7 @@ use super::thread::DataThread;
 use super::{EXIT_CONFIG, EXIT_FORCED, LONGEST_DRAIN, bind};
 use crate::activator::wake::Wakeups;
 use crate::activator::{Activator, ByHost};
-use crate::admin;
+use crate::admin::{self, guard::Guard};
 use crate::autoscaler::Autoscaler;
 use crate::clock;
 use crate::config::flags::ServeConfig;
@@ -97,16 +97,15 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
         events: events.clone(),
         drain: drain.clone(),
         ready: ready.clone(),
-        config: shown(&config, listen, admin_address),
-        started: clock::now(),
+        config: Arc::new({
+            let shown = shown(&config, listen, admin_address);
+            move || shown.clone()
+        }),
     });
     let admin_drain = Drain::new();
     let admin_listener = TcpListener::from_std(admin_listener)?;
-    tokio::spawn(admin::server::serve(
-        admin_listener,
-        admin::router(state, admin_address),
-        admin_drain.clone(),
-    ));
+    let router = admin::router(state, Guard::new(admin_address, []));
+    let admin = tokio::spawn(admin::server::serve(admin_listener, router, admin_drain.clone()));
     tracing::info!("listening on {admin_address} (admin)");
     warn(&loaded);
     fleet.apply(loaded.services.clone()).await;
@@ -141,7 +140,7 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
         }
     }
     admin_drain.begin();
-    admin_drain.finished().await;
+    let _ = admin.await;
     tracing::info!("drained; good-bye");
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@
 mod sync {
     pub use loom::sync::Arc;
 
-    /// loom's mutex with parking_lot's face.
+    /// loom's mutex with the face of `parking_lot`'s.
     pub struct Mutex<T>(loom::sync::Mutex<T>);
 
     impl<T> Mutex<T> {

@@ -52,7 +52,15 @@ impl Machine {
         // The marker finds a builder again that outlived us.
         let environments = PythonEnvs::new(state.path().join("envs"), state.env("environments"));
         let next = AtomicU64::new(1);
-        Self { state, logs, ports: PortAllocator::default(), events, environments, told: Mutex::default(), next }
+        Self {
+            state,
+            logs,
+            ports: PortAllocator::default(),
+            events,
+            environments,
+            told: Mutex::default(),
+            next,
+        }
     }
 
     /// An identity that no replica had.
