@@ -152,8 +152,11 @@ impl HttpBody for AppBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => {
-                this.abort();
-                Poll::Ready(Some(Err(error.into())))
+                let error = BodyError::App(error);
+                if let Some(exchange) = this.exchange.take() {
+                    exchange.cut_short(&error);
+                }
+                Poll::Ready(Some(Err(error)))
             }
             Poll::Ready(None) => {
                 this.end();

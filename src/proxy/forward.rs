@@ -1,5 +1,6 @@
 //! Sends one request, whose slot is held, to its replica, and hands the answer on as it comes.
 
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,9 @@ use tokio::time::timeout_at;
 use super::Permit;
 use super::body::{AppBody, Body, RequestBody};
 use super::client::SendError;
-use super::error::{Dialect, ProxyError, Stage};
+use super::error::{Dialect, ProxyError, Refusal, Stage};
 use super::exchange::Exchange;
+use super::fault::{self, AppFault};
 use super::head::{self, Traits};
 use super::metrics::ServiceMetrics;
 use super::timeout::IdleTimer;
@@ -84,13 +86,33 @@ impl Forward {
         };
         let (mut response, lease) = match answered {
             Ok(answered) => answered,
+            // We ran out, not the replica: it stays in the line.
+            Err(SendError::Connect { error, .. }) if is_ours(&error) => {
+                return Err(Failure::Final(ProxyError::Refused(Refusal {
+                    reason: format!("no connection to the app can be opened: {error}").into(),
+                    code: "no_descriptors",
+                    retry_after: Duration::from_secs(1),
+                })));
+            }
             Err(SendError::Connect { addr, error, request }) => {
                 let Self { traits, dialect, started, counted, .. } = self;
                 let again = Self { request: *request, traits, dialect, started, counted };
+                metrics.app_fault(AppFault::Unreachable, &error);
                 let error = SendError::Connect { addr, error, request: Box::default() };
                 return Err(Failure::NotSent(Box::new(again), permit, error));
             }
-            Err(error @ SendError::Broken(_)) => {
+            // The request's own body failed: the app is not to blame.
+            Err(SendError::Broken(error)) if error.is_user() => {
+                return Err(Failure::Final(fault::of_request_body(&error)));
+            }
+            Err(SendError::Broken(error)) => {
+                let fault = AppFault::of(&error);
+                metrics.app_fault(fault, &fault);
+                if fault != AppFault::Closed {
+                    // It is there and speaks, if strangely: looking at it again would find it well.
+                    return Err(Failure::Final(ProxyError::App(fault.to_string())));
+                }
+                let error = SendError::Broken(error);
                 let Self { traits, dialect, started, counted, .. } = self;
                 let unread = spare.filter(|_| error.is_reset() && !traits.upgrade);
                 let again =
@@ -101,21 +123,27 @@ impl Forward {
         let now = clock::now();
         permit.answered(now.saturating_duration_since(sent));
         metrics.first_byte(now.saturating_duration_since(sent));
-        head::response(&mut response);
+        let asked = upgrade.is_some();
+        let fault = match head::response(&mut response) {
+            Ok(()) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !asked => {
+                Some(AppFault::UnaskedUpgrade)
+            }
+            Ok(()) => None,
+            Err(fault) => Some(fault),
+        };
+        if let Some(fault) = fault {
+            metrics.app_fault(fault, &fault);
+            return Err(Failure::Final(ProxyError::App(fault.to_string())));
+        }
         let status = response.status();
         let metrics = metrics.clone();
         let exchange =
             Exchange::new(permit, self.counted, lease, metrics, self.started, sent, status.as_u16());
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            return match upgrade {
-                Some(client) => {
-                    upgrade::tunnel(client, &mut response, exchange, drain);
-                    Ok(response.map(|_| Body::Empty))
-                }
-                None => Err(Failure::Final(ProxyError::App(
-                    "it switched protocols although the client had not asked for it".into(),
-                ))),
-            };
+        if let Some(client) = upgrade
+            && status == StatusCode::SWITCHING_PROTOCOLS
+        {
+            upgrade::tunnel(client, &mut response, exchange, drain);
+            return Ok(response.map(|_| Body::Empty));
         }
         let idle = IdleTimer::new(timeouts.idle, request_deadline);
         Ok(response.map(|incoming| Body::App(AppBody::new(incoming, exchange, idle))))
@@ -133,6 +161,13 @@ fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     *spare.version_mut() = request.version();
     *spare.headers_mut() = request.headers().clone();
     Some(spare)
+}
+
+/// Whether a connection failed for want of open files or ports on our side.
+fn is_ours(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 fn at(start: Instant, after: Duration) -> Option<Instant> {

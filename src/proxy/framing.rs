@@ -13,6 +13,9 @@ const MAX_REQUEST_LINE: usize = MAX_TARGET + 64;
 /// What is kept of a line that comes in pieces: enough for the fields that matter, whose values are short.
 const KEPT: usize = 128;
 
+/// Of a chunk, after its data.
+const LINE_END: u64 = 2;
+
 /// Follows one connection.
 #[derive(Debug)]
 pub struct Framing {
@@ -257,7 +260,6 @@ fn digits(value: &[u8]) -> Option<u64> {
 fn chunk(line: &[u8]) -> At {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let size = std::str::from_utf8(&line[..digits]).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
-    const LINE_END: u64 = 2;
     match size {
         Some(0) => At::Trailers,
         Some(size) => size.checked_add(LINE_END).map_or(At::Lost, At::Chunk),

@@ -70,10 +70,17 @@ pub struct Guarded {
     made_up: &'static [u8],
     /// The peer has closed its side.
     ended: bool,
-    /// We have closed ours.
-    shut: bool,
-    /// The timer ends it.
-    lingering: bool,
+    ours: Side,
+}
+
+/// Our side of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    /// → `Lingering`, `Shut`.
+    Open,
+    /// Closed, but the peer is still listened to until the timer fires → `Shut`.
+    Lingering,
+    Shut,
 }
 
 // === impl Signals ===
@@ -136,8 +143,7 @@ impl Guarded {
             seen: (0, 0),
             made_up: b"",
             ended: false,
-            shut: false,
-            lingering: false,
+            ours: Side::Open,
         }
     }
 
@@ -273,11 +279,7 @@ impl AsyncRead for Guarded {
 }
 
 impl AsyncWrite for Guarded {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -300,18 +302,17 @@ impl AsyncWrite for Guarded {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if !this.shut {
+        if this.ours == Side::Open {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            this.shut = true;
-            if this.ended || this.framing.is_at_rest() || this.is_over() {
-                return Poll::Ready(Ok(()));
+            let all_read = this.ended || this.framing.is_at_rest() || this.is_over();
+            this.ours = if all_read { Side::Shut } else { Side::Lingering };
+            if !all_read {
+                this.set(clock::now() + LINGER);
             }
-            this.set(clock::now() + LINGER);
-            this.lingering = true;
         }
-        if this.lingering {
+        if this.ours == Side::Lingering {
             ready!(this.poll_linger(cx));
-            this.lingering = false;
+            this.ours = Side::Shut;
         }
         Poll::Ready(Ok(()))
     }
@@ -321,7 +322,7 @@ impl Drop for Guarded {
     /// hyper closes in order by `poll_shutdown`. Without it the response was broken off, and where the end of the
     /// connection is its end, only a reset says so.
     fn drop(&mut self) {
-        if !self.shut && self.signals.ends_by_close.load(Relaxed) && !self.is_over() {
+        if self.ours == Side::Open && self.signals.ends_by_close.load(Relaxed) && !self.is_over() {
             let _ = self.stream.set_zero_linger();
         }
     }

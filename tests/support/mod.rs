@@ -7,23 +7,27 @@
 #![allow(clippy::unwrap_used, reason = "a harness panics with the place; that is its report")]
 
 mod client;
+mod hops;
 mod lab;
 mod load;
 mod payload;
 mod procs;
 mod program;
 mod raw;
+mod raw_app;
 mod records;
 mod serve;
 mod wait;
 mod yaml;
 
 pub(crate) use client::{Call, Open, Reply, Wire};
+pub(crate) use hops::{App, Hops, Options, Setup};
 pub(crate) use lab::{Gate, Lab};
 pub(crate) use load::{Load, Outcome, tally};
 pub(crate) use procs::{Proc, alive, cpu_time, kill, rss_bytes, zombies};
 pub(crate) use program::{Program, testapp, testapp_path};
 pub(crate) use raw::Raw;
+pub(crate) use raw_app::{AppConn, Message, RawApp};
 pub(crate) use records::Record;
 pub(crate) use serve::{QueueProxy, Serve, host};
 pub(crate) use wait::{LONG, SOON, holds, wait_until};
