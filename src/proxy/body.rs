@@ -146,7 +146,8 @@ impl HttpBody for AppBody {
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.idle.touch();
-                if this.incoming.is_end_stream() {
+                // Trailers are last, and hyper does not ask for more.
+                if frame.is_trailers() || this.incoming.is_end_stream() {
                     this.end();
                 }
                 Poll::Ready(Some(Ok(frame)))

@@ -72,6 +72,12 @@ pub enum ProxyError {
     /// The request cannot be forwarded as it is. Its connection is closed: what follows may not be what it seems.
     #[error("{0}")]
     BadRequest(&'static str),
+    /// The request's head is too large.
+    #[error("the request's head is larger than {limit} bytes")]
+    HeadTooLarge {
+        /// What is allowed.
+        limit: usize,
+    },
     /// The request's target is too long.
     #[error("the request's target is longer than {limit} bytes")]
     TargetTooLong {
@@ -155,6 +161,7 @@ impl ProxyError {
             | Self::NoHost
             | Self::BadRequest(_)
             | Self::TargetTooLong { .. }
+            | Self::HeadTooLarge { .. }
             | Self::RateLimit { .. }
             | Self::ClientGone => Fault::Client,
             Self::Overflow { .. }
@@ -171,6 +178,7 @@ impl ProxyError {
             Self::NoService(_) => StatusCode::NOT_FOUND,
             Self::NoHost | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             // nginx's code for it, seen in metrics only.
             Self::ClientGone => StatusCode::from_u16(499).expect("in range"),
             Self::RateLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -191,7 +199,9 @@ impl ProxyError {
         match self {
             Self::NoService(_) => UNIMPLEMENTED,
             Self::ClientGone => CANCELLED,
-            Self::NoHost | Self::BadRequest(_) | Self::TargetTooLong { .. } => INVALID_ARGUMENT,
+            Self::NoHost | Self::BadRequest(_) | Self::TargetTooLong { .. } | Self::HeadTooLarge { .. } => {
+                INVALID_ARGUMENT
+            }
             Self::RateLimit { .. } => RESOURCE_EXHAUSTED,
             Self::Overflow { .. } | Self::Asleep | Self::Refused(_) | Self::App(_) => UNAVAILABLE,
             Self::Timeout { .. } => DEADLINE_EXCEEDED,
@@ -216,6 +226,7 @@ impl ProxyError {
             Self::ClientGone => "client_gone",
             Self::BadRequest(_) => "bad_request",
             Self::TargetTooLong { .. } => "target_too_long",
+            Self::HeadTooLarge { .. } => "head_too_large",
         }
     }
 
@@ -260,7 +271,7 @@ impl ProxyError {
             }
         };
         // Not for HTTP/2, which has no such field and needs none: hyper leaves it out there.
-        if matches!(self, Self::NoHost | Self::BadRequest(_) | Self::TargetTooLong { .. }) {
+        if self.status().is_client_error() && !matches!(self, Self::NoService(_) | Self::RateLimit { .. }) {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(seconds) = retry_after {

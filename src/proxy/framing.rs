@@ -8,6 +8,8 @@ use memchr::memchr;
 
 /// A longer target is answered with 414. Servers allow 8 KiB (nginx, Apache) to 64 KiB (uvicorn).
 pub const MAX_TARGET: usize = 16 * 1024;
+/// A longer head is answered with 431.
+pub const MAX_HEAD: usize = 64 * 1024;
 /// A request line's method, blanks and version come on top.
 const MAX_REQUEST_LINE: usize = MAX_TARGET + 64;
 /// What is kept of a line that comes in pieces: enough for the fields that matter, whose values are short.
@@ -27,6 +29,8 @@ pub struct Framing {
     /// What the head in progress said about its body.
     length: Option<u64>,
     chunked: bool,
+    /// Its bytes so far, without line ends.
+    head: usize,
     heads: u32,
 }
 
@@ -61,6 +65,8 @@ pub enum Refused {
     Coding,
     /// The request line goes on and on. Its rest will not be read.
     TargetTooLong,
+    /// All fields together are too large.
+    HeadTooLarge,
 }
 
 // === impl Framing ===
@@ -74,6 +80,7 @@ impl Default for Framing {
             last: 0,
             length: None,
             chunked: false,
+            head: 0,
             heads: 0,
         }
     }
@@ -163,6 +170,9 @@ impl Framing {
             return Err(Refused::BareLineFeed);
         }
         let whole = self.line == self.kept.len();
+        if !whole {
+            self.head += self.line - self.kept.len();
+        }
         self.line = 0;
         let mut kept = std::mem::take(&mut self.kept);
         let line = if whole { &kept[..kept.len() - 1] } else { &kept[..] };
@@ -180,7 +190,7 @@ impl Framing {
             At::RequestLine if line.is_empty() => {}
             At::RequestLine if line == b"PRI * HTTP/2.0" => self.at = At::Off,
             At::RequestLine => {
-                (self.length, self.chunked) = (None, false);
+                (self.length, self.chunked, self.head) = (None, false, line.len());
                 self.at = At::Fields;
             }
             At::Fields if line.is_empty() => {
@@ -191,7 +201,13 @@ impl Framing {
                     Some(length) => At::Body(length),
                 };
             }
-            At::Fields => return self.field(line),
+            At::Fields => {
+                self.head += line.len();
+                if self.head > MAX_HEAD {
+                    return Err(Refused::HeadTooLarge);
+                }
+                return self.field(line);
+            }
             At::ChunkSize => self.at = chunk(line),
             At::Trailers if line.is_empty() => self.at = At::RequestLine,
             At::Trailers => {}
@@ -277,6 +293,7 @@ impl Refused {
             Self::Length => "the request tells its body's length more than once, or not as a number",
             Self::Coding => "the request's Transfer-Encoding is not `chunked`",
             Self::TargetTooLong => "the request's target is too long",
+            Self::HeadTooLarge => "the request's head is too large",
         }
     }
 }
@@ -347,6 +364,15 @@ mod tests {
         let text = format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(MAX_TARGET + 100));
         assert_eq!(fed(text.as_bytes(), 1000).1, Err(Refused::TargetTooLong));
         assert_eq!(fed(text.as_bytes(), 1 << 20).1, Ok(()), "a whole one is looked at by the server");
+    }
+
+    #[test]
+    fn a_head_has_a_size() {
+        let text = |length: usize| format!("GET / HTTP/1.1\r\na: {}\r\nb: c\r\n\r\n", "x".repeat(length));
+        for n in [1000, 1 << 20] {
+            assert_eq!(fed(text(MAX_HEAD - 100).as_bytes(), n).1, Ok(()));
+            assert_eq!(fed(text(MAX_HEAD).as_bytes(), n).1, Err(Refused::HeadTooLarge));
+        }
     }
 
     #[test]

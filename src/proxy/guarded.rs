@@ -20,7 +20,8 @@ use super::framing::{Framing, Refused};
 use crate::clock;
 
 /// How long a client that is still sending is listened to after our last answer: a close with bytes unread resets the
-/// connection, and the reset can overtake the answer (RFC 9112 §9.6).
+/// connection, and the reset can overtake the answer (RFC 9112 §9.6). Also how long a head that is half there may take
+/// when we leave.
 const LINGER: Duration = Duration::from_secs(2);
 /// A rest is found out by looking this often in its time.
 const LOOKS: u32 = 2;
@@ -50,6 +51,8 @@ pub struct Signals {
     ends_by_close: AtomicBool,
     /// HTTP/1 is over: HTTP/2, or upgraded.
     over: AtomicBool,
+    /// We are leaving.
+    leaving: AtomicBool,
 }
 
 /// A client's connection.
@@ -70,6 +73,8 @@ pub struct Guarded {
     made_up: &'static [u8],
     /// The peer has closed its side.
     ended: bool,
+    /// We are leaving, and the timer knows.
+    leaving: bool,
     ours: Side,
 }
 
@@ -94,6 +99,7 @@ impl Default for Signals {
             busy: AtomicBool::new(false),
             ends_by_close: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
         }
     }
 }
@@ -116,6 +122,11 @@ impl Signals {
     /// What follows is not HTTP/1.
     pub fn over(&self) {
         self.over.store(true, Relaxed);
+    }
+
+    /// We are leaving: what is half there must come soon.
+    pub fn leave(&self) {
+        self.leaving.store(true, Relaxed);
     }
 
     fn refuse(&self, number: u32, why: Refused) {
@@ -143,6 +154,7 @@ impl Guarded {
             seen: (0, 0),
             made_up: b"",
             ended: false,
+            leaving: false,
             ours: Side::Open,
         }
     }
@@ -181,6 +193,10 @@ impl Guarded {
 
     /// Nothing comes. Ready when that was so for too long.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.leaving && self.signals.leaving.load(Relaxed) {
+            self.leaving = true;
+            self.set(clock::now() + LINGER);
+        }
         loop {
             let Some(timer) = &mut self.timer else { return Poll::Pending };
             if self.armed && !timer.is_elapsed() {
@@ -214,7 +230,10 @@ impl Guarded {
         let heads = self.framing.heads();
         if self.signals.busy.load(Relaxed) {
             self.seen = (heads, 0);
-            return Some(next);
+            return Some(if self.leaving { now + LINGER } else { next });
+        }
+        if self.leaving {
+            return None;
         }
         if let Some(since) = self.head_since
             && header > Duration::ZERO

@@ -51,6 +51,7 @@ impl Sender {
         let stream = AppStream { stream, waits: waits.clone(), before_head: 0 };
         let (inner, connection) = http1::Builder::new()
             .max_buf_size(MAX_READ_BUFFER)
+            .max_header_size(MAX_READ_BUFFER)
             .max_headers(MAX_RESPONSE_HEADERS)
             .handshake(TokioIo::new(stream))
             .await

@@ -22,13 +22,12 @@ use tokio::sync::Semaphore;
 
 use super::body::{Body, BodyError};
 use super::error::{Dialect, ProxyError};
-use super::framing::{MAX_TARGET, Refused};
+use super::framing::{MAX_HEAD, MAX_TARGET, Refused};
 use super::guarded::{Guarded, Patience, Signals};
 use super::hangup::Hangup;
 use crate::drain::Drain;
 
 /// Bounds of one connection; what a client can make us hold.
-const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
 const MAX_STREAMS: u32 = 256;
 /// Also what a waiting HTTP/2 request is charged for: the sender may have this much on its way.
@@ -114,9 +113,11 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: C
     let mut begun = pin!(drain.begun());
     loop {
         let accept = async {
+            let accepted = accept(&listener).await;
+            // Afterwards: a listener to which nobody comes holds no place. At the limit, one newcomer waits here and
+            // the others in the kernel's backlog.
             let place = connections.places.clone().acquire_owned().await;
-            let place = place.expect("the semaphore is never closed");
-            (accept(&listener).await, place)
+            (accepted, place.expect("the semaphore is never closed"))
         };
         let ((stream, peer), place) = tokio::select! {
             biased;
@@ -164,7 +165,8 @@ async fn connection<H: Handler>(
         return; // It is gone already.
     }
     let conn = Arc::new(Conn::new(&stream, peer));
-    let stream = Guarded::new(stream, conn.signals.clone(), patience);
+    let signals = conn.signals.clone();
+    let stream = Guarded::new(stream, signals.clone(), patience);
     let service = service_fn(move |request| {
         let (handler, conn) = (handler.clone(), conn.clone());
         async move { Ok::<_, Infallible>(answer(handler, conn, request).await) }
@@ -177,6 +179,7 @@ async fn connection<H: Handler>(
         () = drain.begun() => {
             // HTTP/1.1: `Connection: close` on what is running; HTTP/2: GOAWAY. Idle ones close at once.
             connection.as_mut().graceful_shutdown();
+            signals.leave();
             connection.await
         }
     };
@@ -199,6 +202,7 @@ async fn answer<H: Handler>(handler: H, conn: Arc<Conn>, request: Request<Incomi
     // From here on, so that it is told of the end however this ends.
     let mut served = Served { body: Body::Empty, signals: Some(signals) };
     let taken = taken.map_err(|refused| match refused {
+        Refused::HeadTooLarge => ProxyError::HeadTooLarge { limit: MAX_HEAD },
         Refused::TargetTooLong => ProxyError::TargetTooLong { limit: MAX_TARGET },
         refused => ProxyError::BadRequest(refused.reason()),
     });

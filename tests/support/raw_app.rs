@@ -100,6 +100,9 @@ impl AppConn {
     /// The next message; `None` at the end of the connection. Panics when it is not plain.
     pub(crate) async fn message(&mut self) -> Option<Message> {
         let head = self.head().await?;
+        if head.starts_with("PRI * HTTP/2.0") {
+            return None; // Somebody asks whether it speaks HTTP/2.
+        }
         let mut message = Message { head, body: Vec::new(), trailers: String::new() };
         match (message.fields("content-length").as_slice(), message.fields("transfer-encoding").as_slice()) {
             ([], []) => {}
