@@ -11,6 +11,7 @@ mod bodies;
 mod burst;
 mod gone;
 mod invalid;
+mod iris;
 mod killed;
 mod many;
 mod refused;
