@@ -14,6 +14,7 @@ mod invalid;
 mod iris;
 mod killed;
 mod many;
+mod readme;
 mod refused;
 mod reload;
 mod routing;
