@@ -15,9 +15,9 @@ const RESERVED: u64 = 256;
 const MOST_CONNECTIONS: u64 = 65_536;
 const LEAST_CONNECTIONS: u64 = 64;
 
-/// What clients may hold: as configured, else as much as fits.
-pub fn connections(config: ConnectionsConfig) -> Connections {
-    let fit = raise();
+/// What clients may hold: as configured, else as much as fits beside `listeners`.
+pub fn connections(config: ConnectionsConfig, listeners: usize) -> Connections {
+    let fit = raise(listeners);
     let most = config.most.map_or(fit, |most| most as usize);
     if most > fit {
         tracing::warn!("--max-connections {most}: open files may run out, {fit} fit (ulimit -n)");
@@ -27,14 +27,15 @@ pub fn connections(config: ConnectionsConfig) -> Connections {
 }
 
 /// Raises the soft limit of open files to the hard one and returns how many client connections fit: each needs one
-/// descriptor, and one more for its way to a replica.
-fn raise() -> usize {
+/// descriptor, and one more for its way to a replica; `listeners` have one each too.
+fn raise(listeners: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, wanted) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let connections = (files.saturating_sub(RESERVED) / 2).clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS);
+    let connections =
+        (files.saturating_sub(RESERVED + listeners as u64) / 2).clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS);
     connections as usize
 }

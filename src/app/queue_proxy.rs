@@ -31,7 +31,7 @@ pub fn run(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::take()?;
-    let connections = limits::connections(config.connections);
+    let connections = limits::connections(config.connections, 2);
     let traffic = bind(config.listen, "--listen")?;
     let admin_listener = bind(config.admin, "--admin")?;
     let (listen, admin_address) = (traffic.local_addr()?, admin_listener.local_addr()?);

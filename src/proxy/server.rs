@@ -113,13 +113,14 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: C
     let mut begun = pin!(drain.begun());
     loop {
         let accept = async {
-            let accepted = accept(&listener).await;
-            // Afterwards: a listener to which nobody comes holds no place. At the limit, one newcomer waits here and
+            let (stream, peer) = accept(&listener).await;
+            // After the accept: a listener that rests must not hold a place. At the limit, one newcomer waits here and
             // the others in the kernel's backlog.
             let place = connections.places.clone().acquire_owned().await;
-            (accepted, place.expect("the semaphore is never closed"))
+            let place = place.expect("the semaphore is never closed");
+            (stream, peer, place)
         };
-        let ((stream, peer), place) = tokio::select! {
+        let (stream, peer, place) = tokio::select! {
             biased;
             () = &mut begun => return,
             accepted = accept => accepted,

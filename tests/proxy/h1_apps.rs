@@ -136,7 +136,7 @@ async fn a_response_that_is_cut_short_has_no_clean_end(setup: Setup) {
         for version in ["1.1", "1.0"] {
             let mut client = Raw::connect(hops.addr).await;
             client.send(format!("GET {path} HTTP/{version}\r\nhost: {}\r\n\r\n", hops.host)).await;
-            let (text, reset) = client.to_end().await;
+            let (text, reset) = client.closed().await;
             let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
             let whole = if head.contains("chunked") {
                 body.ends_with("0\r\n\r\n")

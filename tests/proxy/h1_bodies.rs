@@ -146,6 +146,6 @@ async fn an_app_that_refuses_a_body_is_heard(setup: Setup) {
     let text = client.until("\r\n\r\nbig").await;
     assert!(text.starts_with("HTTP/1.1 413"), "{text}");
     answered.notify_one();
-    let (text, _) = client.to_end().await;
+    let (text, _) = client.closed().await;
     assert_eq!(text.matches("HTTP/1.1").count(), 1, "{text}");
 }

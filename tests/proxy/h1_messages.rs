@@ -146,7 +146,7 @@ async fn http_10_with_and_without_keep_alive(setup: Setup) {
     // It ends by itself.
     let mut client = Raw::connect(hops.addr).await;
     client.send(format!("GET / HTTP/1.0\r\nhost: {host}\r\n\r\n")).await;
-    let (text, reset) = client.to_end().await;
+    let (text, reset) = client.closed().await;
     assert!(text.starts_with("HTTP/1.0 200") && text.ends_with("\r\n\r\ndone") && !reset, "{text}");
     // It stays when it is asked to, and says so.
     let mut client = Raw::connect(hops.addr).await;
@@ -159,13 +159,13 @@ async fn http_10_with_and_without_keep_alive(setup: Setup) {
     // Nothing is chunked for it: such a response ends with the connection, also if it had asked to keep that.
     client.forget();
     client.send(format!("GET /chunked HTTP/1.0\r\nhost: {host}\r\nconnection: keep-alive\r\n\r\n")).await;
-    let (text, reset) = client.to_end().await;
+    let (text, reset) = client.closed().await;
     assert!(text.ends_with("\r\n\r\ndone") && !reset, "{text}");
     assert!(!text.to_ascii_lowercase().contains("transfer-encoding"), "{text}");
     // It needs no host where there is only one service.
     let mut client = Raw::connect(hops.any_host).await;
     client.send("GET /hostless HTTP/1.0\r\n\r\n").await;
-    let (text, _) = client.to_end().await;
+    let (text, _) = client.closed().await;
     assert!(text.starts_with("HTTP/1.0 200"), "{text}");
     let received = app.received().concat();
     let hostless = received.split("GET /hostless").nth(1).unwrap();
@@ -173,7 +173,7 @@ async fn http_10_with_and_without_keep_alive(setup: Setup) {
     // HTTP/1.1 does.
     let mut client = Raw::connect(hops.any_host).await;
     client.send("GET / HTTP/1.1\r\n\r\n").await;
-    let (text, _) = client.to_end().await;
+    let (text, _) = client.closed().await;
     assert!(text.starts_with("HTTP/1.1 400"), "{text}");
 }
 
@@ -183,7 +183,7 @@ async fn close_is_said_and_done(setup: Setup) {
     let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
     let mut client = Raw::connect(hops.addr).await;
     client.send(format!("GET / HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", hops.host)).await;
-    let (text, reset) = client.to_end().await;
+    let (text, reset) = client.closed().await;
     assert!(text.to_ascii_lowercase().contains("connection: close") && text.ends_with("done"), "{text}");
     assert!(!reset);
     // The client's wish is about its connection; the one to the app is kept.

@@ -27,7 +27,7 @@ async fn a_head_that_does_not_come_ends_the_connection(setup: Setup) {
     for beginning in ["", line.as_str(), "PRI * HT", "\r\n"] {
         let mut client = Raw::connect(hops.addr).await;
         client.send(beginning).await;
-        let (text, _) = client.to_end().await;
+        let (text, _) = client.closed().await;
         assert_eq!(text, "", "{beginning:?}");
     }
     // Byte after byte, without an end: each is progress, the head's time passes all the same.
@@ -37,12 +37,12 @@ async fn a_head_that_does_not_come_ends_the_connection(setup: Setup) {
     // The second head of a connection has its time too.
     let mut client = Raw::connect(hops.addr).await;
     client.send(format!("{line}\r\n{line}")).await;
-    let (text, _) = client.to_end().await;
+    let (text, _) = client.closed().await;
     assert_eq!(text.matches("HTTP/1.1 200").count(), 1, "{text}");
     // A connection rests for a while, and is closed then.
     let mut client = Raw::connect(hops.addr).await;
     client.send(format!("{line}\r\n")).await;
-    let (text, reset) = client.to_end().await;
+    let (text, reset) = client.closed().await;
     assert!(text.ends_with("GET /x|") && !reset, "{text}");
     assert_eq!(app.received().concat().matches("GET /x").count(), 2);
 }
@@ -65,7 +65,7 @@ async fn a_slow_response_is_no_rest(setup: Setup) {
     for _ in 0..5 {
         let mut client = Raw::connect(hops.addr).await;
         client.send(get("/")).await;
-        client.to_end().await;
+        client.closed().await;
     }
     gate.open();
     held.until("HTTP/1.1 200").await;
@@ -113,7 +113,7 @@ async fn too_large_heads_are_431_and_too_long_targets_414(setup: Setup) {
 async fn refused(hops: &Hops, what: &str, text: &str, status: u16) {
     let mut client = Raw::connect(hops.addr).await;
     client.try_send(text).await;
-    let (answer, _) = client.to_end().await;
+    let (answer, _) = client.closed().await;
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {answer:?}");
     if status == 414 {
         assert!(answer.contains("\"code\":\"target_too_long\""), "{what}: {answer}");

@@ -3,11 +3,12 @@
 //! Each case is refused with 400, or becomes one message that the strict reader of [`RawApp`] takes; either way the
 //! connection is closed and the request hidden in it (`/smuggled`) is never seen as one.
 
-use crate::support::{App, Hops, Lab, Raw, RawApp, SOON, Setup, holds, wait_until};
+use crate::support::{App, Call, Hops, Lab, Options, Raw, RawApp, SOON, Setup, holds, wait_until};
 
 on_each_setup!(
     ambiguous_requests_do_not_pass,
     ambiguous_bodies_do_not_pass,
+    ambiguous_bodies_of_waiting_requests_are_refused_at_once,
     hop_by_hop_fields_end_here,
     what_came_before_is_answered,
 );
@@ -146,7 +147,7 @@ async fn ambiguous_requests_do_not_pass(setup: Setup) {
                     break;
                 }
             }
-            let (answer, reset) = client.to_end().await;
+            let (answer, reset) = client.closed().await;
             let answers = answer.matches("HTTP/1.").count();
             assert!(
                 answers == 1 && !reset,
@@ -182,7 +183,7 @@ async fn ambiguous_bodies_do_not_pass(setup: Setup) {
         let before = app.received().len();
         let mut client = Raw::connect(hops.addr).await;
         client.try_send(format!("{head}{chunks}{hidden}")).await;
-        let (answer, reset) = client.to_end().await;
+        let (answer, reset) = client.closed().await;
         assert!(answer.starts_with("HTTP/1.1 400") && !reset, "{what} (reset: {reset}): {answer}");
         assert_eq!(answer.matches("HTTP/1.").count(), 1, "{what}: {answer}");
         for came in app.received().into_iter().skip(before) {
@@ -191,6 +192,26 @@ async fn ambiguous_bodies_do_not_pass(setup: Setup) {
         }
     }
     unharmed(&hops, &app).await;
+}
+
+async fn ambiguous_bodies_of_waiting_requests_are_refused_at_once(setup: Setup) {
+    let lab = Lab::new();
+    let gate = lab.gate("end");
+    let options = Options { limit: 1, ..Options::default() };
+    let hops = Hops::start_with(&lab, setup, App::Testapp(&[]), options).await;
+    let held = Call::get(&hops.host, &format!("/hold?file={gate}")).id("held");
+    let held = tokio::spawn(held.send(hops.addr));
+    wait_until(SOON, "one holds the slot", async || holds(lab.reached(hops.record, "held"), "no")).await;
+    for (what, chunks) in CHUNKS {
+        let mut client = Raw::connect(hops.addr).await;
+        let fields = "Transfer-Encoding: chunked\r\nX-Request-Id: waits";
+        client.send(format!("POST /x HTTP/1.1\r\nHost: {}\r\n{fields}\r\n\r\n{chunks}", hops.host)).await;
+        let (answer, reset) = client.closed().await;
+        assert!(answer.starts_with("HTTP/1.1 400") && !reset, "{what} (reset: {reset}): {answer}");
+    }
+    gate.open();
+    assert_eq!(held.await.unwrap().unwrap().status, 200);
+    assert!(!lab.reached(hops.record, "waits"));
 }
 
 async fn hop_by_hop_fields_end_here(setup: Setup) {
@@ -206,7 +227,7 @@ async fn hop_by_hop_fields_end_here(setup: Setup) {
                   Keep-Alive: timeout=5\r\nProxy-Connection: close\r\nProxy-Authorization: x\r\nTE: gzip\r\n\
                   Upgrade: h2c\r\nHTTP2-Settings: AAA\r\n";
     client.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n{fields}\r\n", hops.host)).await;
-    let (answer, _) = client.to_end().await;
+    let (answer, _) = client.closed().await;
     let answer = answer.to_ascii_lowercase();
     for gone in ["x-mine", "keep-alive", "proxy-authenticate"] {
         assert!(!answer.contains(gone), "{gone}: {answer}");
@@ -232,7 +253,7 @@ async fn what_came_before_is_answered(setup: Setup) {
     let bad = format!("GET /3 HTTP/1.1\nhost: {host}\r\n\r\n");
     let mut client = Raw::connect(hops.addr).await;
     client.send(format!("{sound}{chunked}{bad}{sound}")).await;
-    let (answer, reset) = client.to_end().await;
+    let (answer, reset) = client.closed().await;
     let statuses: Vec<_> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!((statuses.as_slice(), reset), (&["200", "200", "400"][..], false), "{answer}");
     assert!(answer.contains("\"code\":\"bad_request\""), "an error of ours is JSON: {answer}");

@@ -65,7 +65,7 @@ impl Raw {
     }
 
     /// Reads to the end of the connection: all that was read as text, and whether it ended by a reset.
-    pub(crate) async fn to_end(&mut self) -> (String, bool) {
+    pub(crate) async fn closed(&mut self) -> (String, bool) {
         let reading = async {
             loop {
                 match self.stream.read_buf(&mut self.read).await {
