@@ -245,12 +245,11 @@ fn is_framing(line: &[u8]) -> bool {
 
 /// The value, if the line is the field `name` (lower case, with its colon).
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    // Most fields differ in their first letter.
-    let first = line.first()? | 0x20;
-    if first != name[0] {
+    // Nearly every other field differs in its first letter or its length.
+    if line.first()? | 0x20 != name[0] || *line.get(name.len() - 1)? != b':' {
         return None;
     }
-    let (given, value) = line.split_at_checked(name.len())?;
+    let (given, value) = line.split_at(name.len());
     given.eq_ignore_ascii_case(name).then(|| trim(value))
 }
 

@@ -90,10 +90,8 @@ async fn head_and_bodiless_statuses_have_none(setup: Setup) {
     .await;
     let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
     let mut client = Raw::connect(hops.addr).await;
-    let mut all = String::new();
-    for line in ["HEAD /long", "HEAD /chunked", "GET /204", "GET /304", "GET /end"] {
-        all += &format!("{line} HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host);
-    }
+    let lines = ["HEAD /long", "HEAD /chunked", "GET /204", "GET /304", "GET /end"];
+    let all = lines.map(|line| format!("{line} HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host)).concat();
     client.send(all).await;
     let text = client.until("\r\n\r\nend").await.to_ascii_lowercase();
     let heads: Vec<&str> = text.split("\r\n\r\n").collect();

@@ -150,8 +150,8 @@ async fn at_the_limit_connections_wait_to_be_accepted(setup: Setup) {
 
 async fn an_idle_connection_is_small(setup: Setup) {
     const CONNECTIONS: usize = 400;
-    /// Of which hyper's read buffer is 8 KiB and its write buffer about as much.
-    const MOST: u64 = 32 * 1024;
+    /// The bound of reference/engineering.md §4, kept by a debug build too. hyper's buffers are half of it.
+    const MOST: u64 = 40 * 1000;
     let lab = Lab::new();
     let app = RawApp::echoing().await;
     let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
