@@ -21,4 +21,5 @@ mod routing;
 mod sidecar;
 mod start_fails;
 mod stop;
+mod strays;
 mod testapp;
