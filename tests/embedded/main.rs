@@ -7,16 +7,21 @@
 mod support;
 
 mod admin;
+mod blame;
 mod bodies;
 mod burst;
+mod detached;
 mod gone;
 mod invalid;
 mod killed;
 mod many;
 mod refused;
+mod relative;
 mod reload;
+mod rollover;
 mod routing;
 mod sidecar;
+mod sleep;
 mod start_fails;
 mod stop;
 mod testapp;

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -23,9 +24,14 @@ pub(crate) struct Serve {
 
 /// How to start `serve`; the defaults listen on free loopback ports without service ports.
 pub(crate) struct ServeBuilder {
-    command: Command,
+    args: Vec<String>,
     service_ports: String,
-    mark: std::path::PathBuf,
+    admin: String,
+    /// The folder it is started in, and the file or folder it is given.
+    files: (PathBuf, String),
+    /// What a shell does before it becomes `serve`.
+    shell: String,
+    mark: PathBuf,
 }
 
 /// A running `queue-proxy`.
@@ -39,29 +45,66 @@ pub(crate) struct QueueProxy {
 
 impl ServeBuilder {
     pub(crate) fn new(lab: &Lab) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pilotlight"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
-        command.arg("-f").arg(lab.path("services")).arg("--state-dir").arg(lab.path("state"));
-        Self { command, service_ports: "off".to_owned(), mark: lab.dir().to_owned() }
+        let args = ["--listen", "127.0.0.1:0", "--log-format", "json", "--state-dir", &lab.text_path("state")];
+        Self {
+            args: args.map(str::to_owned).to_vec(),
+            service_ports: "off".to_owned(),
+            admin: "127.0.0.1:0".to_owned(),
+            files: (".".into(), lab.text_path("services")),
+            shell: String::new(),
+            mark: lab.dir().to_owned(),
+        }
     }
 
     /// Adds an argument.
     pub(crate) fn arg(mut self, arg: &str) -> Self {
-        self.command.arg(arg);
+        self.args.push(arg.to_owned());
         self
     }
 
-    /// A range of its own for service ports.
-    pub(crate) fn service_ports(mut self, n: u16) -> Self {
-        let (first, last) = super::lab::port_range(n);
+    /// Where the admin API listens.
+    pub(crate) fn admin(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.admin);
+        self
+    }
+
+    /// `cd DIR && pilotlight serve -f FILE`.
+    pub(crate) fn within(mut self, dir: PathBuf, file: &str) -> Self {
+        self.files = (dir, file.to_owned());
+        self
+    }
+
+    /// Lets a shell do this first, such as `ulimit -n 600`.
+    pub(crate) fn after(mut self, shell: &str) -> Self {
+        shell.clone_into(&mut self.shell);
+        self
+    }
+
+    /// This range for service ports.
+    pub(crate) fn service_port_range(mut self, (first, last): (u16, u16)) -> Self {
         self.service_ports = format!("{first}-{last}");
         self
     }
 
+    /// A range of its own for service ports.
+    pub(crate) fn service_ports(self, n: u16) -> Self {
+        self.service_port_range(super::lab::port_range(n))
+    }
+
     /// Starts it, without waiting for anything.
-    pub(crate) fn spawn(mut self) -> Program {
-        self.command.args(["--service-ports", &self.service_ports]);
-        Program::spawn(self.command, &self.mark)
+    pub(crate) fn spawn(self) -> Program {
+        let program = env!("CARGO_BIN_EXE_pilotlight");
+        let mut command = if self.shell.is_empty() {
+            Command::new(program)
+        } else {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("{}; exec \"$0\" \"$@\"", self.shell), program]);
+            command
+        };
+        let (dir, file) = &self.files;
+        command.current_dir(dir).args(["serve", "-f", file, "--admin", &self.admin]);
+        command.args(["--service-ports", &self.service_ports]).args(&self.args);
+        Program::spawn(command, &self.mark)
     }
 
     /// Starts it and waits until it is ready.
