@@ -41,6 +41,9 @@ pub(crate) struct Flags {
     /// SIGTERM is recorded and has no other effect.
     #[arg(long)]
     pub(crate) ignore_sigterm: bool,
+    /// Dies of the first bytes that a client sends, with the rest unread: the client sees a reset.
+    #[arg(long)]
+    pub(crate) die_reading: bool,
     /// Start a child process that does nothing, in the same process group.
     #[arg(long)]
     pub(crate) child: bool,

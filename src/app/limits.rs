@@ -9,6 +9,8 @@ use crate::config::flags::ConnectionsConfig;
 use crate::proxy::guarded::Patience;
 use crate::proxy::server::Connections;
 
+use crate::runtime::process::children;
+
 /// Kept back for files, pipes, probes and replicas.
 const RESERVED: u64 = 256;
 /// Above this, more connections cost memory and help nobody.
@@ -27,12 +29,19 @@ pub fn connections(config: ConnectionsConfig, listeners: usize) -> Connections {
 }
 
 /// Raises the soft limit of open files to the hard one and returns how many client connections fit: each needs one
+<<<<<<< HEAD
 /// descriptor, and one more for its way to a replica; `listeners` have one each too.
 fn raise(listeners: usize) -> usize {
+=======
+/// descriptor, and one more for its way to a replica; `listeners` have one each too. What is started from here keeps the
+/// old limit: some programs walk over every number that they may use, or make tables for them.
+pub fn raise(listeners: usize) -> usize {
+>>>>>>> main
     let limit = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
+    match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => children::limit_files(limit),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let connections =

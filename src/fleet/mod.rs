@@ -186,6 +186,11 @@ impl Fleet {
         futures_util::future::join_all(stops).await;
         self.leaving.close();
         self.leaving.wait().await;
+        // Builders of environments, and what nobody's replica owns up to.
+        let swept = self.parts.machine.state.sweep().await;
+        if !swept.is_empty() {
+            tracing::info!("ended what replicas and builders had left: {swept}");
+        }
     }
 
     /// Ends every process of every service now.

@@ -87,6 +87,18 @@ pub enum SendError {
 // === impl SendError ===
 
 impl SendError {
+<<<<<<< HEAD
+=======
+    /// Whether the client's own body broke off: neither the replica's fault nor worth another try.
+    pub fn is_clients(&self) -> bool {
+        use std::error::Error;
+        let Self::Broken(error) = self else { return false };
+        // Over HTTP/2 hyper resets the stream for it: the only reset that is neither the app's nor h2's own.
+        let reset = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+        error.is_user() || reset.is_some_and(|e| e.is_reset() && !e.is_remote() && !e.is_library())
+    }
+
+>>>>>>> main
     /// Whether the connection was reset before a byte of the response came. Linux resets a connection that is closed
     /// with bytes unread; one whose bytes were all read ends with a FIN.
     pub fn is_reset(&self) -> bool {
