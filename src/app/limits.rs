@@ -29,14 +29,9 @@ pub fn connections(config: ConnectionsConfig, listeners: usize) -> Connections {
 }
 
 /// Raises the soft limit of open files to the hard one and returns how many client connections fit: each needs one
-<<<<<<< HEAD
-/// descriptor, and one more for its way to a replica; `listeners` have one each too.
-fn raise(listeners: usize) -> usize {
-=======
 /// descriptor, and one more for its way to a replica; `listeners` have one each too. What is started from here keeps the
 /// old limit: some programs walk over every number that they may use, or make tables for them.
-pub fn raise(listeners: usize) -> usize {
->>>>>>> main
+fn raise(listeners: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
     match setrlimit(Resource::Nofile, wanted) {

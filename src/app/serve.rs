@@ -60,14 +60,10 @@ pub fn load_for_this_machine(files: &[std::path::PathBuf]) -> Result<Loaded, Vec
 
 async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::take()?;
-<<<<<<< HEAD
     let connections = limits::connections(config.connections, loaded.services.len());
-=======
-    let connections = Arc::new(Semaphore::new(limits::raise(loaded.services.len())));
     if let Err(error) = children::adopt() {
         tracing::warn!(%error, "what leaves its replica without a trace will not be found");
     }
->>>>>>> main
     let state = StateDir::open(&config.state_dir)?;
     let traffic = bind(config.listen, "--listen")?;
     let admin_listener = bind(config.admin, "--admin")?;

@@ -87,8 +87,6 @@ pub enum SendError {
 // === impl SendError ===
 
 impl SendError {
-<<<<<<< HEAD
-=======
     /// Whether the client's own body broke off: neither the replica's fault nor worth another try.
     pub fn is_clients(&self) -> bool {
         use std::error::Error;
@@ -98,7 +96,6 @@ impl SendError {
         error.is_user() || reset.is_some_and(|e| e.is_reset() && !e.is_remote() && !e.is_library())
     }
 
->>>>>>> main
     /// Whether the connection was reset before a byte of the response came. Linux resets a connection that is closed
     /// with bytes unread; one whose bytes were all read ends with a FIN.
     pub fn is_reset(&self) -> bool {

@@ -113,7 +113,9 @@ pub fn of_request_body(error: &hyper::Error) -> ProxyError {
         Some(io) if matches!(io.kind(), InvalidData | InvalidInput) => {
             ProxyError::BadRequest("the request's body is not chunked as its head says")
         }
-        _ => ProxyError::ClientGone,
+        Some(_) => ProxyError::ClientGone,
+        // Towards an app over HTTP/2, hyper does not say why.
+        None => ProxyError::BadRequest("the request's body broke off"),
     }
 }
 

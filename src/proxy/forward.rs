@@ -102,8 +102,8 @@ impl Forward {
                 return Err(Failure::NotSent(Box::new(again), permit, error));
             }
             // The request's own body failed: the app is not to blame.
-            Err(SendError::Broken(error)) if error.is_user() => {
-                return Err(Failure::Final(fault::of_request_body(&error)));
+            Err(ref error @ SendError::Broken(ref cause)) if error.is_clients() => {
+                return Err(Failure::Final(fault::of_request_body(cause)));
             }
             Err(SendError::Broken(error)) => {
                 let fault = AppFault::of(&error);

@@ -20,8 +20,7 @@ use super::framing::{Framing, Refused};
 use crate::clock;
 
 /// How long a client that is still sending is listened to after our last answer: a close with bytes unread resets the
-/// connection, and the reset can overtake the answer (RFC 9112 §9.6). Also how long a head that is half there may take
-/// when we leave.
+/// connection, and the reset can overtake the answer (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
 /// A rest is found out by looking this often in its time.
 const LOOKS: u32 = 2;
@@ -37,7 +36,7 @@ pub struct Patience {
     pub rest: Duration,
 }
 
-/// What the connection and its requests tell each other. Both run on one task, one after the other.
+/// What the connection and its requests tell each other. Over HTTP/1 both run on one task, one after the other.
 #[derive(Debug)]
 pub struct Signals {
     /// The number of the request that must be refused, and why.
@@ -45,14 +44,12 @@ pub struct Signals {
     why: Mutex<Refused>,
     /// Requests that hyper handed over.
     handed_over: AtomicU32,
-    /// A response is being made or sent.
-    busy: AtomicBool,
+    /// Responses that are being made or sent: one over HTTP/1, one a stream over HTTP/2.
+    busy: AtomicU32,
     /// The end of a response can be the end of the connection: HTTP/1.0.
     ends_by_close: AtomicBool,
     /// HTTP/1 is over: HTTP/2, or upgraded.
     over: AtomicBool,
-    /// We are leaving.
-    leaving: AtomicBool,
 }
 
 /// A client's connection.
@@ -73,8 +70,6 @@ pub struct Guarded {
     made_up: &'static [u8],
     /// The peer has closed its side.
     ended: bool,
-    /// We are leaving, and the timer knows.
-    leaving: bool,
     ours: Side,
 }
 
@@ -96,10 +91,9 @@ impl Default for Signals {
             refused_at: AtomicU32::new(u32::MAX),
             why: Mutex::new(Refused::Length),
             handed_over: AtomicU32::new(0),
-            busy: AtomicBool::new(false),
+            busy: AtomicU32::new(0),
             ends_by_close: AtomicBool::new(false),
             over: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
         }
     }
 }
@@ -109,24 +103,29 @@ impl Signals {
     pub fn next_request(&self, http_10: bool) -> Result<(), Refused> {
         let number = self.handed_over.load(Relaxed);
         self.handed_over.store(number.saturating_add(1), Relaxed);
-        self.busy.store(true, Relaxed);
+        self.begun();
         self.ends_by_close.store(http_10, Relaxed);
         if number >= self.refused_at.load(Relaxed) { Err(*self.why.lock()) } else { Ok(()) }
     }
 
+    /// A response is wanted.
+    pub fn begun(&self) {
+        self.busy.fetch_add(1, Relaxed);
+    }
+
     /// All of the response is with hyper, or it will not be.
     pub fn answered(&self) {
-        self.busy.store(false, Relaxed);
+        self.busy.fetch_sub(1, Relaxed);
+    }
+
+    /// Whether a response is being made or sent.
+    pub fn is_busy(&self) -> bool {
+        self.busy.load(Relaxed) > 0
     }
 
     /// What follows is not HTTP/1.
     pub fn over(&self) {
         self.over.store(true, Relaxed);
-    }
-
-    /// We are leaving: what is half there must come soon.
-    pub fn leave(&self) {
-        self.leaving.store(true, Relaxed);
     }
 
     fn refuse(&self, number: u32, why: Refused) {
@@ -154,7 +153,6 @@ impl Guarded {
             seen: (0, 0),
             made_up: b"",
             ended: false,
-            leaving: false,
             ours: Side::Open,
         }
     }
@@ -193,10 +191,6 @@ impl Guarded {
 
     /// Nothing comes. Ready when that was so for too long.
     fn poll_overdue(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.leaving && self.signals.leaving.load(Relaxed) {
-            self.leaving = true;
-            self.set(clock::now() + LINGER);
-        }
         loop {
             let Some(timer) = &mut self.timer else { return Poll::Pending };
             if self.armed && !timer.is_elapsed() {
@@ -228,12 +222,9 @@ impl Guarded {
         let never = now + Duration::from_hours(24 * 365);
         let next = now.checked_add(rest).unwrap_or(never);
         let heads = self.framing.heads();
-        if self.signals.busy.load(Relaxed) {
+        if self.signals.is_busy() {
             self.seen = (heads, 0);
-            return Some(if self.leaving { now + LINGER } else { next });
-        }
-        if self.leaving {
-            return None;
+            return Some(next);
         }
         if let Some(since) = self.head_since
             && header > Duration::ZERO

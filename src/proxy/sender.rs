@@ -6,7 +6,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 
 use http::{Request, Response};
@@ -26,20 +26,22 @@ const MAX_RESPONSE_HEADERS: usize = 256;
 /// What may come before a response's head: thousands of interim responses, and what is read ahead of the head.
 const MAX_BEFORE_HEAD: usize = 4 * MAX_READ_BUFFER;
 
+/// No request waits for its response's head.
+const NONE_WAITS: usize = usize::MAX;
+
 /// Sends requests, one after the other.
 #[derive(Debug)]
 pub struct Sender {
     inner: http1::SendRequest<RequestBody>,
-    waits: Arc<AtomicBool>,
+    before_head: Arc<AtomicUsize>,
     connection: AbortHandle,
 }
 
 #[derive(Debug)]
 struct AppStream {
     stream: TcpStream,
-    /// A request was sent and its response's head is not there.
-    waits: Arc<AtomicBool>,
-    before_head: usize,
+    /// Bytes since the request that waits for its response's head was sent, or [`NONE_WAITS`].
+    before_head: Arc<AtomicUsize>,
 }
 
 // === impl Sender ===
@@ -47,8 +49,8 @@ struct AppStream {
 impl Sender {
     /// Speaks HTTP/1.1 on `stream`.
     pub async fn handshake(stream: TcpStream) -> io::Result<Self> {
-        let waits = Arc::new(AtomicBool::new(false));
-        let stream = AppStream { stream, waits: waits.clone(), before_head: 0 };
+        let before_head = Arc::new(AtomicUsize::new(NONE_WAITS));
+        let stream = AppStream { stream, before_head: before_head.clone() };
         let (inner, connection) = http1::Builder::new()
             .max_buf_size(MAX_READ_BUFFER)
             .max_header_size(MAX_READ_BUFFER)
@@ -58,7 +60,7 @@ impl Sender {
             .map_err(io::Error::other)?;
         // Its errors reach the request that is on it; between requests nobody minds.
         let task = tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        Ok(Self { inner, waits, connection: task.abort_handle() })
+        Ok(Self { inner, before_head, connection: task.abort_handle() })
     }
 
     /// Sends a request and waits for its response's head. Gives it back if it was not sent.
@@ -66,9 +68,9 @@ impl Sender {
         &mut self,
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
-        self.waits.store(true, Relaxed);
+        self.before_head.store(0, Relaxed);
         let answered = self.inner.try_send_request(request).await;
-        self.waits.store(false, Relaxed);
+        self.before_head.store(NONE_WAITS, Relaxed);
         answered
     }
 
@@ -103,14 +105,14 @@ impl AsyncRead for AppStream {
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if self.waits.load(Relaxed) {
-            self.before_head += buf.filled().len() - before;
-            if self.before_head > MAX_BEFORE_HEAD {
+        let so_far = self.before_head.load(Relaxed);
+        if so_far != NONE_WAITS {
+            let all = so_far + buf.filled().len() - before;
+            if all > MAX_BEFORE_HEAD {
                 let error = TooManyInterims(MAX_BEFORE_HEAD);
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
             }
-        } else {
-            self.before_head = 0;
+            self.before_head.store(all, Relaxed);
         }
         Poll::Ready(Ok(()))
     }

@@ -33,6 +33,8 @@ const MAX_STREAMS: u32 = 256;
 /// Also what a waiting HTTP/2 request is charged for: the sender may have this much on its way.
 pub const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1 << 20;
+/// How long a connection on which nothing is answered may stay when we leave: for a head that is half there.
+const LAST_WORD: Duration = Duration::from_secs(2);
 /// How long to rest when the process has no descriptor left for another connection.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
@@ -69,8 +71,7 @@ pub struct Connections {
 #[derive(Debug)]
 pub struct Served {
     body: Body,
-    /// HTTP/1 only: there the connection waits for it.
-    signals: Option<Arc<Signals>>,
+    signals: Arc<Signals>,
 }
 
 /// Serves `listener`, which is non-blocking and belongs to no runtime yet, on `runtime`.
@@ -180,8 +181,14 @@ async fn connection<H: Handler>(
         () = drain.begun() => {
             // HTTP/1.1: `Connection: close` on what is running; HTTP/2: GOAWAY. Idle ones close at once.
             connection.as_mut().graceful_shutdown();
-            signals.leave();
-            connection.await
+            loop {
+                match tokio::time::timeout(LAST_WORD, connection.as_mut()).await {
+                    Ok(finished) => break finished,
+                    // Half a head, or a peer that does not answer our GOAWAY's PING: nothing to wait for.
+                    Err(_) if !signals.is_busy() => break Ok(()),
+                    Err(_) => {}
+                }
+            }
         }
     };
     if let Err(error) = finished {
@@ -191,17 +198,15 @@ async fn connection<H: Handler>(
 
 /// Refuses what must not be forwarded, whatever it is for, and has the rest handled.
 async fn answer<H: Handler>(handler: H, conn: Arc<Conn>, request: Request<Incoming>) -> Response<Served> {
-    if request.version() == Version::HTTP_2 {
-        let response = match target_fits(&request) {
-            Ok(()) => handler.handle(conn, request).await,
-            Err(error) => error.response(Dialect::of(request.headers()), ""),
-        };
-        return response.map(|body| Served { body, signals: None });
-    }
     let signals = conn.signals.clone();
-    let taken = signals.next_request(request.version() == Version::HTTP_10);
+    let taken = if request.version() == Version::HTTP_2 {
+        signals.begun();
+        Ok(())
+    } else {
+        signals.next_request(request.version() == Version::HTTP_10)
+    };
     // From here on, so that it is told of the end however this ends.
-    let mut served = Served { body: Body::Empty, signals: Some(signals) };
+    let mut served = Served { body: Body::Empty, signals };
     let taken = taken.map_err(|refused| match refused {
         Refused::HeadTooLarge => ProxyError::HeadTooLarge { limit: MAX_HEAD },
         Refused::TargetTooLong => ProxyError::TargetTooLong { limit: MAX_TARGET },
@@ -214,10 +219,8 @@ async fn answer<H: Handler>(handler: H, conn: Arc<Conn>, request: Request<Incomi
             error.response(Dialect::of(request.headers()), "")
         }
     };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(signals) = &served.signals
-    {
-        signals.over();
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        served.signals.over();
     }
     response.map(|body| {
         served.body = body;
@@ -254,9 +257,7 @@ impl HttpBody for Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        if let Some(signals) = &self.signals {
-            signals.answered();
-        }
+        self.signals.answered();
     }
 }
 

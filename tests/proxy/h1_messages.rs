@@ -9,6 +9,7 @@ on_each_setup!(
     interim_responses_are_dropped,
     http_10_with_and_without_keep_alive,
     close_is_said_and_done,
+    a_connection_lasts_for_thousands_of_requests,
 );
 
 async fn connections_are_kept_and_pipelined_requests_answered_in_order(setup: Setup) {
@@ -190,4 +191,21 @@ async fn close_is_said_and_done(setup: Setup) {
     client.until("done").await;
     let received = app.received();
     assert!(received.len() == 1 && !received[0].contains("close"), "{received:?}");
+}
+
+async fn a_connection_lasts_for_thousands_of_requests(setup: Setup) {
+    // More bytes of heads than one response may send before it: what is bounded for one request starts anew with the
+    // next, also when each answer comes in one read.
+    const REQUESTS: usize = 2_000;
+    let lab = Lab::new();
+    let fields = "x: ".to_owned() + &"y".repeat(400);
+    let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\ncontent-length: 4\r\n\r\ndone");
+    let app = RawApp::answering(answer.leak()).await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let mut wire = Wire::open(hops.addr, false).await.unwrap();
+    for n in 0..REQUESTS {
+        let reply = wire.send(Call::get(&hops.host, "/")).await.unwrap();
+        assert_eq!(reply.status, 200, "request {n}: {reply}");
+    }
+    assert_eq!(app.received().len(), 1, "over one connection");
 }

@@ -221,16 +221,20 @@ async fn running_out_of_open_files_breaks_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_half_sent_head_does_not_hold_up_the_drain() {
+async fn clients_that_say_nothing_more_do_not_hold_up_the_drain() {
     let lab = Lab::new();
     let (_app, addr) = testapp(lab.dir(), &[]).await;
     let mut hops = crate::support::QueueProxy::start(&lab, addr, &[]).await.ready().await;
     let mut half = Raw::connect(hops.traffic).await;
     half.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
     let idle = Raw::connect(hops.traffic).await;
+    // HTTP/2 that never answers a PING, and so never takes leave.
+    let mut mute = Raw::connect(hops.traffic).await;
+    mute.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    mute.until("\x04").await;
     let mut rests = Wire::open(hops.traffic, false).await.unwrap();
     assert_eq!(rests.send(Call::get("x", "/")).await.unwrap().status, 200);
     hops.signal(rustix::process::Signal::TERM);
     assert_eq!(hops.wait(Duration::from_secs(20)).await, 0, "the header timeout is 30 s");
-    drop((half, idle, rests));
+    drop((half, idle, mute, rests));
 }
