@@ -12,9 +12,10 @@ mod support;
 
 use std::net::SocketAddr;
 
+use common::cpu::Threads;
 use common::samples::Samples;
 use common::wrk::Wrk;
-use common::{cpu, machine, rounds};
+use common::{machine, rounds};
 use support::{Lab, QueueProxy, cpu_time, host, rss_bytes};
 
 const CONNECTIONS: [u32; 2] = [1, 32];
@@ -109,12 +110,12 @@ fn mib(pid: u32) -> f64 {
 impl Figures {
     /// Returns requests/s and the median latency, to which other ways of the same round are compared.
     fn round(&mut self, way: &Way, wrk: &Wrk, connections: u32, direct: Option<(f64, f64)>) -> (f64, f64) {
-        let before = way.proxy.map(|pid| (cpu_time(pid), cpu::switches(pid)));
+        let before = way.proxy.map(|pid| (cpu_time(pid), Threads::look(pid)));
         let run = wrk.run(way.to, connections, SECONDS);
         assert_eq!(run.failed, 0, "{}: requests failed", way.name);
-        if let (Some(pid), Some((ran, switched))) = (way.proxy, before) {
+        if let (Some(pid), Some((ran, threads))) = (way.proxy, before) {
             self.cpu.push(cpu_time(pid).saturating_sub(ran).as_secs_f64() * 1e6 / run.requests as f64);
-            self.switches.push((cpu::switches(pid) - switched) as f64 / run.requests as f64);
+            self.switches.push(Threads::look(pid).since(&threads).switches as f64 / run.requests as f64);
         }
         let (rate, p50) = direct.unwrap_or((run.per_second, run.p50));
         self.per_second.push(run.per_second);

@@ -11,8 +11,9 @@ mod support;
 use std::process::Command;
 use std::time::Duration;
 
+use common::cpu::{Done, Threads};
 use common::samples::Samples;
-use common::{cpu, machine, rounds};
+use common::{machine, rounds};
 use pilotlight::clock;
 use support::{Call, Lab, Program, Yaml, rss_bytes};
 
@@ -67,11 +68,10 @@ async fn once(count: usize) -> [f64; 4] {
     let ready = started.elapsed();
     // It has just loaded: what follows from that is not idleness.
     tokio::time::sleep(Duration::from_secs(2)).await;
-    let (ran, switched) = (cpu::exact(serve.pid()), cpu::switches(serve.pid()));
+    let before = Threads::look(serve.pid());
     tokio::time::sleep(IDLE).await;
-    let (ran, switched) =
-        (cpu::exact(serve.pid()).saturating_sub(ran), cpu::switches(serve.pid()) - switched);
+    let Done { ran, switches } = Threads::look(serve.pid()).since(&before);
     let rss = rss_bytes(serve.pid());
     serve.terminate().await;
-    [ready.as_secs_f64() * 1e3, rss as f64 / f64::from(1 << 20), ran.as_secs_f64() * 1e3, switched as f64]
+    [ready.as_secs_f64() * 1e3, rss as f64 / f64::from(1 << 20), ran.as_secs_f64() * 1e3, switches as f64]
 }
