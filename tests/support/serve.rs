@@ -45,7 +45,8 @@ pub(crate) struct QueueProxy {
 
 impl ServeBuilder {
     pub(crate) fn new(lab: &Lab) -> Self {
-        let args = ["--listen", "127.0.0.1:0", "--log-format", "json", "--state-dir", &lab.text_path("state")];
+        let args =
+            ["--listen", "127.0.0.1:0", "--log-format", "json", "--state-dir", &lab.text_path("state")];
         Self {
             args: args.map(str::to_owned).to_vec(),
             service_ports: "off".to_owned(),
