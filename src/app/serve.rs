@@ -80,7 +80,7 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
     let activator = Arc::new(Activator::new(drain.clone()));
     let (autoscaler, handle) = Autoscaler::new(wakeups.clone(), events.clone(), clock::now());
     let range = config.service_ports.map(|range| range.first..=range.last);
-    let ports = ServicePorts::new(listen.ip(), range, &config.state_dir);
+    let ports = ServicePorts::new(range, &config.state_dir);
     let machine = Arc::new(Machine::new(state, events.clone()));
     tokio::spawn({
         let vital = machine.vital();

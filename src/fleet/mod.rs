@@ -142,6 +142,7 @@ impl Fleet {
         // Before anything else: a new service must be found, a removed one must not.
         let services = members.values().map(|member| member.managed.service.clone());
         self.parts.activator.set_routes(Routes::new(services));
+        self.parts.ports.save();
         for (bound, member) in listeners {
             self.listen(bound, &member);
         }

@@ -32,7 +32,8 @@ async fn break_off(lab: &Lab, to: SocketAddr, how: Break, id: &str) {
         return upload.abort();
     }
     let mut raw = Raw::connect(to).await;
-    let framing = if matches!(how, Break::Chunk) { "transfer-encoding: chunked" } else { "content-length: 100" };
+    let framing =
+        if matches!(how, Break::Chunk) { "transfer-encoding: chunked" } else { "content-length: 100" };
     let begin = if matches!(how, Break::Chunk) { "5\r\nhello\r\n" } else { "hello" };
     let head = format!("POST /sink HTTP/1.1\r\nhost: {}\r\nx-request-id: {id}\r\n{framing}", host("iris"));
     raw.send(format!("{head}\r\n\r\n{begin}")).await;
@@ -128,8 +129,9 @@ async fn a_request_that_kills_its_app_kills_two_at_most() {
         let lab = Lab::new();
         let iris = lab.app("iris").limit(1).max(3).set("scaling.min", 3).args(flags);
         let serve = lab.services(&[&iris]).serve().start().await;
-        let all_ready =
-            |s: &serde_json::Value| s["replicas"].as_array().unwrap().iter().filter(|r| r["phase"] == "ready").count() == 3;
+        let all_ready = |s: &serde_json::Value| {
+            s["replicas"].as_array().unwrap().iter().filter(|r| r["phase"] == "ready").count() == 3
+        };
         serve.wait_service("iris", "three are ready", all_ready).await;
         serve.get("iris", path).await.error(502, "iris");
         serve.wait_service("iris", "three are ready again", all_ready).await;

@@ -187,7 +187,10 @@ async fn bodies_that_wait_hold_what_they_say_however_small_their_pieces() {
     gate.open();
     for upload in uploads {
         let answer = upload.await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("\"bytes\":{BYTES}")), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("\"bytes\":{BYTES}")),
+            "{answer}"
+        );
     }
     serve.wait_service("iris", "nothing is held", |s| s["buffered_bytes"] == 0).await;
 }

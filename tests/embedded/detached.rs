@@ -14,7 +14,8 @@ async fn a_closed_standard_error_ends_nothing() {
     wait_until(SOON, "nobody reads standard error", async || holds(serve.is_deaf(), "open")).await;
     serve.wait_zero(&lab, "iris").await;
     assert_eq!(serve.get("iris", "/").await.status, 200, "it wakes once more");
-    let wake = Call::post("localhost", "/api/services/default/other/wake", "").send(serve.admin).await.unwrap();
+    let wake =
+        Call::post("localhost", "/api/services/default/other/wake", "").send(serve.admin).await.unwrap();
     assert!((200..300).contains(&wake.status), "{wake}");
     serve.wait_service("other", "woken by hand", |s| s["state"] == "ready").await;
     for replica in lab.replicas() {
@@ -39,7 +40,8 @@ async fn a_closed_terminal_and_quit_leave_no_process() {
         let held = serve.send(Call::get("iris.default.localhost", &format!("/hold?file={gate}")).id("held"));
         wait_until(SOON, "one is in flight", async || holds(lab.reached("iris", "held"), "no")).await;
         serve.signal(signal);
-        wait_until(SOON, "it drains", async || holds(serve.log().contains("once more ends at once"), "no")).await;
+        wait_until(SOON, "it drains", async || holds(serve.log().contains("once more ends at once"), "no"))
+            .await;
         gate.open();
         assert_eq!(held.await.unwrap().unwrap().status, 200, "{signal:?} lets what is in flight finish");
         assert_eq!(serve.wait(SOON).await, 0);

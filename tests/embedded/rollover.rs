@@ -21,7 +21,8 @@ async fn until_version(serve: &Serve, version: &str) -> Reply {
 }
 
 async fn until_log(serve: &Serve, text: &str) {
-    wait_until(LONG, format!("it says {text:?}"), async || holds(serve.log().contains(text), serve.log())).await;
+    wait_until(LONG, format!("it says {text:?}"), async || holds(serve.log().contains(text), serve.log()))
+        .await;
 }
 
 /// Nothing but 200, and 502 for at most `lost` that were in flight at a death.
@@ -45,8 +46,7 @@ async fn the_last_replica_is_replaced_at_once_although_scale_ups_fail() {
     let pid = serve.get("iris", "/").await.json()["pid"].as_u64().unwrap();
     std::fs::write(lab.path("broken"), "").unwrap();
     let held = serve.send(crate::support::Call::get(&host("iris"), "/hang"));
-    let waiting: Vec<_> =
-        (0..4).map(|_| serve.send(crate::support::Call::get(&host("iris"), "/"))).collect();
+    let waiting: Vec<_> = (0..4).map(|_| serve.send(crate::support::Call::get(&host("iris"), "/"))).collect();
     until_log(&serve, "cannot start (6 failed in a row); next attempt in 8").await;
     std::fs::remove_file(lab.path("broken")).unwrap();
     let killed = pilotlight::clock::now();

@@ -16,7 +16,9 @@ async fn load_that_was_does_not_bring_it_back() {
     let iris = lab.app("iris").max(1).args(["--ignore-sigterm"]);
     let serve = lab.services(&[&iris]).serve().start().await;
     let load = Load::start(serve.traffic, &host("iris"), "/", 4);
-    serve.wait_service("iris", "load is seen", |s| s["last_decision"]["inputs"]["stable"].as_f64() > Some(0.5)).await;
+    serve
+        .wait_service("iris", "load is seen", |s| s["last_decision"]["inputs"]["stable"].as_f64() > Some(0.5))
+        .await;
     load.stop().await;
     wait_until(SOON, "it goes to sleep", async || {
         let slept = sleep(&serve).await;

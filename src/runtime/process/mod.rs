@@ -28,5 +28,6 @@ pub mod orphans;
 pub mod ports;
 mod procfs;
 pub mod replica;
+mod sock_diag;
 pub mod supervisor;
 pub mod sweep;

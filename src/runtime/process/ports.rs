@@ -123,6 +123,11 @@ fn has_any(pid: i32, sockets: &[String]) -> Option<bool> {
 /// What `/proc/PID/fd/N` of the sockets that get connections to `127.0.0.1:port` link to: those bound to that very
 /// address, else those bound to all.
 fn listeners(port: u16) -> Vec<String> {
+    match super::sock_diag::listener(port) {
+        Ok(inode) => return inode.map(|inode| format!("socket:[{inode}]")).into_iter().collect(),
+        // A kernel without it, or a sandbox.
+        Err(error) => tracing::debug!(%error, "no sock_diag; reading /proc/net/tcp"),
+    }
     let mut exact = Vec::new();
     let mut wildcard = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
