@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use super::limits;
 use super::signals::Signals;
 use super::thread::DataThread;
-use super::{EXIT_CONFIG, EXIT_FORCED, LONGEST_DRAIN, bind};
+use super::{EXIT_CONFIG, EXIT_FORCED, LONGEST_DRAIN, bind, cut_off};
 use crate::activator::wake::Wakeups;
 use crate::activator::{Activator, ByHost};
 use crate::admin::{self, guard::Guard};
@@ -126,7 +126,7 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
     let leave = async {
         let bound = fleet.drain_bound(LONGEST_DRAIN);
         if tokio::time::timeout(bound, drain.finished()).await.is_err() {
-            tracing::warn!("requests were still in flight after {bound:?}");
+            cut_off(&drain, fleet.load(), bound).await;
         }
         fleet.stop().await;
     };

@@ -70,6 +70,8 @@ pub struct QueueProxyConfig {
     pub request_timeout: Duration,
     /// For what is in flight after SIGTERM.
     pub drain_timeout: Duration,
+    /// After SIGTERM, work is taken until none has come for this long.
+    pub drain_quiet: Duration,
     /// What the app speaks.
     pub protocol: Protocol,
     /// How to find out that the app can serve.
@@ -179,6 +181,7 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
     };
     let (start, idle) = (timeout("response-start-timeout"), timeout("idle-timeout"));
     let (request, drain) = (timeout("request-timeout"), timeout("drain-timeout"));
+    let quiet = timeout("drain-quiet");
     let protocol = choice(
         v,
         "protocol",
@@ -197,6 +200,7 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
         idle_timeout: idle?,
         request_timeout: request?,
         drain_timeout: drain?,
+        drain_quiet: quiet?,
         protocol: protocol?,
         readiness: readiness?,
         log: log?,

@@ -174,6 +174,13 @@ impl Fleet {
         bounds.max().unwrap_or(unbounded)
     }
 
+    /// Requests that execute or wait.
+    pub fn load(&self) -> usize {
+        let members = self.members();
+        let lines = members.values().map(|member| &member.managed.service.line);
+        lines.map(|line| line.in_flight() as usize + line.waiting()).sum()
+    }
+
     /// Stops every replica. The data path has let go of them before.
     pub async fn stop(&self) {
         let members = self.members();

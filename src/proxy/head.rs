@@ -15,6 +15,7 @@ use http::{Method, Request, Response, Version, request};
 use super::client::Wire;
 use super::error::ProxyError;
 use super::server::Conn;
+use super::upgrade;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -40,7 +41,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 pub struct Traits {
     /// It came over HTTP/2.
     pub h2: bool,
-    /// It wants another protocol on this connection (HTTP/1.1 only).
+    /// It wants another protocol on this connection, or by extended CONNECT on this stream.
     pub upgrade: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
@@ -76,7 +77,7 @@ pub fn canonical(
     conn: &Conn,
     fixed_host: &HeaderValue,
 ) -> Result<Traits, ProxyError> {
-    if parts.method == Method::CONNECT {
+    if parts.method == Method::CONNECT && !upgrade::canonical(parts) {
         return Err(ProxyError::BadRequest("CONNECT is not supported"));
     }
     let traits = traits(parts);
@@ -132,6 +133,7 @@ pub fn shape<B>(request: &mut Request<B>, wire: Wire) -> Result<(), ProxyError> 
                 *request.uri_mut() = Uri::from_parts(uri)
                     .map_err(|_| ProxyError::BadRequest("the target cannot be sent over HTTP/2"))?;
             }
+            upgrade::into_connect(request);
             // Connection-specific fields are errors there (RFC 9113 §8.2.2).
             request.headers_mut().remove(CONNECTION);
             request.headers_mut().remove(UPGRADE);
@@ -155,7 +157,7 @@ pub fn response<B>(response: &mut Response<B>) {
 
 fn traits(parts: &request::Parts) -> Traits {
     let h2 = parts.version == Version::HTTP_2;
-    let upgrade = parts.version == Version::HTTP_11
+    let upgrade = (h2 || parts.version == Version::HTTP_11)
         && parts.headers.contains_key(UPGRADE)
         && tokens(&parts.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
         // An offer of h2c is declined by not forwarding it (RFC 9113 §3.1 obsoletes it).

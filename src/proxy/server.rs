@@ -8,10 +8,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -19,7 +20,8 @@ use tokio::sync::Semaphore;
 
 use super::body::Body;
 use super::hangup::Hangup;
-use crate::drain::Drain;
+use super::timeout::{Watched, WatchedExecutor};
+use crate::drain::{Drain, Open};
 
 /// Bounds of one connection; what a client can make us hold.
 const MAX_HEAD: usize = 64 * 1024;
@@ -69,7 +71,7 @@ pub fn spawn<H: Handler>(
 
 /// Accepts connections until the drain begins, then lets those that it has finish.
 pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: Arc<Semaphore>, drain: Drain) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(WatchedExecutor);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -80,6 +82,7 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: A
     builder
         .http2()
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
@@ -99,8 +102,10 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: A
             accepted = accept => accepted,
         };
         let (builder, handler, drain) = (builder.clone(), handler.clone(), drain.clone());
+        // Here: a drain that begins now must know of it.
+        let open = drain.open();
         tokio::spawn(async move {
-            connection(&builder, stream, peer, handler, &drain).await;
+            connection(&builder, stream, peer, handler, &drain, open).await;
             drop(place);
         });
     }
@@ -125,11 +130,12 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 async fn connection<H: Handler>(
-    builder: &auto::Builder<TokioExecutor>,
+    builder: &auto::Builder<WatchedExecutor>,
     stream: TcpStream,
     peer: SocketAddr,
     handler: H,
     drain: &Drain,
+    _open: Open,
 ) {
     if stream.set_nodelay(true).is_err() {
         return; // It is gone already.
@@ -137,21 +143,35 @@ async fn connection<H: Handler>(
     let conn = Arc::new(Conn::new(&stream, peer));
     let service = service_fn(move |request| {
         let (handler, conn) = (handler.clone(), conn.clone());
-        async move { Ok::<_, Infallible>(handler.handle(conn, request).await) }
-    });
-    let _open = drain.open();
-    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
-    let finished = tokio::select! {
-        biased;
-        result = &mut connection => result,
-        () = drain.begun() => {
-            // HTTP/1.1: `Connection: close` on what is running; HTTP/2: GOAWAY. Idle ones close at once.
-            connection.as_mut().graceful_shutdown();
-            connection.await
+        let leaving = drain.arrived() && request.version() != Version::HTTP_2;
+        async move {
+            let mut response = handler.handle(conn, request).await;
+            if leaving && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         }
-    };
-    if let Err(error) = finished {
-        tracing::debug!(%peer, error, "a connection ended early");
+    });
+    let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let finished = Watched::new(async {
+        tokio::select! {
+            biased;
+            result = &mut connection => result,
+            () = drain.begun() => {
+                // HTTP/1.1: `Connection: close` on what is running; HTTP/2: GOAWAY. Idle ones close at once.
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    result = &mut connection => result,
+                    () = drain.aborted() => Ok(()),
+                }
+            }
+        }
+    });
+    match finished.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%peer, error, "a connection ended early"),
+        // Dropped as it is, so that its client sees an end that is none.
+        Err(stage) => tracing::debug!(%peer, "a connection was closed: the {stage} timeout passed"),
     }
 }
 
