@@ -6,6 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::header::CONNECTION;
@@ -50,6 +51,8 @@ pub struct Conn {
     pub peer_ip: HeaderValue,
     /// Tells when the peer is gone.
     pub hangup: Hangup,
+    /// Whether a body may end with the connection: the peer speaks HTTP/1.0.
+    ends_bodies: AtomicBool,
 }
 
 /// Serves `listener`, which is non-blocking and belongs to no runtime yet, on `runtime`.
@@ -143,8 +146,11 @@ async fn connection<H: Handler>(
         return; // It is gone already.
     }
     let conn = Arc::new(Conn::new(&stream, peer));
-    let service = service_fn(move |request| {
+    let service = service_fn(|request: Request<Incoming>| {
         let (handler, conn) = (handler.clone(), conn.clone());
+        if request.version() == Version::HTTP_10 {
+            conn.ends_bodies.store(true, Ordering::Relaxed);
+        }
         let leaving = drain.arrived() && request.version() != Version::HTTP_2;
         async move {
             let mut response = handler.handle(conn, request).await;
@@ -171,9 +177,17 @@ async fn connection<H: Handler>(
     });
     match finished.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%peer, error, "a connection ended early"),
-        // Dropped as it is, so that its client sees an end that is none.
-        Err(stage) => tracing::debug!(%peer, "a connection was closed: the {stage} timeout passed"),
+        Ok(Err(error)) => {
+            // A body that ends with its connection would look complete.
+            if conn.ends_bodies.load(Ordering::Relaxed) {
+                conn.hangup.reset_on_close();
+            }
+            tracing::debug!(%peer, error, "a connection ended early");
+        }
+        Err(stage) => {
+            conn.hangup.reset_on_close();
+            tracing::debug!(%peer, "a connection was reset: the {stage} timeout passed");
+        }
     }
 }
 
@@ -182,12 +196,16 @@ async fn connection<H: Handler>(
 impl Conn {
     fn new(stream: &TcpStream, peer: SocketAddr) -> Self {
         let ip = peer.ip().to_canonical().to_string();
-        Self { peer_ip: HeaderValue::try_from(ip).expect("an address is ASCII"), hangup: Hangup::of(stream) }
+        Self {
+            peer_ip: HeaderValue::try_from(ip).expect("an address is ASCII"),
+            hangup: Hangup::of(stream),
+            ends_bodies: AtomicBool::new(false),
+        }
     }
 
     #[cfg(test)]
     pub(crate) fn for_test(peer: SocketAddr) -> Self {
         let ip = HeaderValue::try_from(peer.ip().to_string()).unwrap();
-        Self { peer_ip: ip, hangup: Hangup::of(&std::io::stdin()) }
+        Self { peer_ip: ip, hangup: Hangup::of(&std::io::stdin()), ends_bodies: AtomicBool::new(false) }
     }
 }

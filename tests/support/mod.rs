@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "a harness panics with the place; that is its report")]
 
 mod client;
+mod hops;
 mod lab;
 mod load;
 mod payload;
@@ -15,10 +16,12 @@ mod program;
 mod raw;
 mod records;
 mod serve;
+mod setup;
 mod wait;
 mod yaml;
 
 pub(crate) use client::{Call, Open, Reply, Wire};
+pub(crate) use hops::{HOPS, Hop, NAME, Setup, Way};
 pub(crate) use lab::{Gate, Lab};
 pub(crate) use load::{Load, Outcome, tally};
 pub(crate) use procs::{Proc, alive, cpu_time, kill, rss_bytes, zombies};
@@ -26,5 +29,6 @@ pub(crate) use program::{Program, testapp, testapp_path};
 pub(crate) use raw::Raw;
 pub(crate) use records::Record;
 pub(crate) use serve::{QueueProxy, Serve, host};
+pub(crate) use setup::{program, python};
 pub(crate) use wait::{LONG, SOON, holds, wait_until};
 pub(crate) use yaml::Yaml;
