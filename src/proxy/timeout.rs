@@ -3,7 +3,7 @@
 //! A response's body is not polled while its client reads nothing, so a timer inside the body would never be asked.
 //! The task that drives the response has it instead: the connection's for HTTP/1, the stream's for HTTP/2. Everything
 //! that sees bytes pass notes it in that task's [`Watch`]; [`Watched`] looks at it whenever the task has to wait, and
-//! drops the connection or the stream when a bound has passed: a close or an RST_STREAM, never a clean end.
+//! drops the connection or the stream when a bound has passed: a reset of either, never a clean end.
 //!
 //! Most responses come whole, in one poll: they arm and disarm the watch, and no timer is made. Bytes read the clock
 //! only while a timer runs.

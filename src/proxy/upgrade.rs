@@ -103,10 +103,10 @@ impl Upgrade {
         };
         if !agreed {
             // Over CONNECT any success would be an agreement.
-            return match self.came_h2 && response.status().is_success() {
-                true => Err(ProxyError::App("it did not switch protocols as it was asked to".into())),
-                false => Ok(false),
-            };
+            if self.came_h2 && response.status().is_success() {
+                return Err(ProxyError::App("it did not switch protocols as it was asked to".into()));
+            }
+            return Ok(false);
         }
         let headers = response.headers_mut();
         if self.came_h2 {
@@ -205,7 +205,7 @@ impl Way<'_> {
         mut from: impl AsyncRead + Unpin,
         mut to: impl AsyncWrite + Unpin,
     ) -> io::Result<()> {
-        let mut buffer = [0; BUFFER];
+        let mut buffer = vec![0; BUFFER];
         let leave = self.leave;
         loop {
             let read = tokio::select! {

@@ -148,6 +148,7 @@ fn quoted(text: &str) -> String {
 
 // === impl Way ===
 
+#[allow(clippy::unused_self, reason = "a call goes the way that it is asked of")]
 impl Way {
     async fn warm(&mut self) {
         let to = self.traffic;
