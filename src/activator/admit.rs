@@ -11,6 +11,7 @@ use crate::clock;
 use crate::proxy::body::{Prefetched, RequestBody};
 use crate::proxy::breaker::Refused;
 use crate::proxy::error::{ProxyError, Stage};
+use crate::proxy::fault;
 use crate::proxy::head::Traits;
 use crate::proxy::server::{Conn, STREAM_WINDOW};
 use crate::proxy::{Permit, Place};
@@ -100,7 +101,7 @@ async fn wait(
             more = read_on(&mut reader) => match more {
                 Read::More => {}
                 Read::Enough => reader = None,
-                Read::Gone => return Err(ProxyError::ClientGone),
+                Read::Failed(error) => return Err(error),
             },
             _ = check.tick(), if unwatched => {
                 if conn.hangup.peer_closed() {
@@ -115,8 +116,8 @@ enum Read {
     More,
     /// All of it, or as much as may be held.
     Enough,
-    /// The body broke off.
-    Gone,
+    /// The body broke off, or is malformed.
+    Failed(ProxyError),
 }
 
 async fn read_on(reader: &mut Option<(&mut Prefetched, &mut Charge<'_>)>) -> Read {
@@ -126,7 +127,7 @@ async fn read_on(reader: &mut Option<(&mut Prefetched, &mut Charge<'_>)>) -> Rea
     }
     let before = body.held();
     if !body.more().await {
-        return if body.failed() { Read::Gone } else { Read::Enough };
+        return body.error().map_or(Read::Enough, |error| Read::Failed(fault::of_request_body(error)));
     }
     // Over the bound by one frame at most: it is read already, and nothing more will be.
     if charge.add(body.held().saturating_sub(before)) { Read::More } else { Read::Enough }

@@ -20,8 +20,8 @@ use crate::proxy::client::SendError;
 use crate::proxy::endpoint::Endpoint;
 use crate::proxy::error::{Dialect, ProxyError};
 use crate::proxy::forward::{Failure, Forward};
-use crate::proxy::head;
 use crate::proxy::server::{Conn, Handler};
+use crate::proxy::{head, host};
 
 pub mod admit;
 pub mod limits;
@@ -170,7 +170,7 @@ impl Handler for ByHost {
     async fn handle(&self, conn: Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
         let routes = self.0.routes.load();
         let dialect = Dialect::of(request.headers());
-        let service = match head::host(&request) {
+        let service = match host::of(&request) {
             Ok(host) => match routes.by_host(host) {
                 Some(service) => service.clone(),
                 None => return ProxyError::NoService(shown(host)).response(dialect, ""),

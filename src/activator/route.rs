@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::service::Service;
 use crate::config::spec::ServiceKey;
-use crate::proxy::head::without_port;
+use crate::proxy::host::without_port;
 
 /// A snapshot of all services, by key and by host. Replaced whole when the configuration changes.
 #[derive(Debug, Default)]

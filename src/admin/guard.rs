@@ -20,7 +20,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 
 use super::error::AdminError;
-use crate::proxy::head;
+use crate::proxy::host;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 /// What probes and scrapers ask for.
@@ -40,7 +40,7 @@ pub struct Guard {
 impl Guard {
     /// For a listener on this address that is also reached under `names`, besides localhost and `*.localhost`.
     pub fn new(listener: SocketAddr, names: impl IntoIterator<Item = String>) -> Self {
-        let names = names.into_iter().map(|name| head::without_port(&name).to_ascii_lowercase()).collect();
+        let names = names.into_iter().map(|name| host::without_port(&name).to_ascii_lowercase()).collect();
         Self { listener: listener.ip().to_canonical(), names }
     }
 
@@ -50,7 +50,7 @@ impl Guard {
     }
 
     fn check(&self, request: &Request) -> Result<(), AdminError> {
-        let host = head::host(request).map_err(|error| AdminError::BadHost(error.to_string()))?;
+        let host = host::of(request).map_err(|error| AdminError::BadHost(error.to_string()))?;
         // A probe or a scraper comes by a name of its own, to a listener that was opened to it on purpose.
         let watcher = request.method().is_safe()
             && !self.listener.is_loopback()
@@ -75,7 +75,7 @@ impl Guard {
 
     /// The port is not looked at: tunnels change it, and it says nothing about who is asking.
     fn is_ours(&self, host: &str) -> bool {
-        let name = head::without_port(host).to_ascii_lowercase();
+        let name = host::without_port(host).to_ascii_lowercase();
         if name == "localhost" || name.ends_with(".localhost") || self.names.contains(&name) {
             return true;
         }

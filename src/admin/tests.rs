@@ -82,7 +82,13 @@ impl World {
             machine,
             events: events.clone(),
             data: tokio::runtime::Handle::current(),
-            connections: Arc::new(Semaphore::new(8)),
+            connections: crate::proxy::server::Connections {
+                places: Arc::new(Semaphore::new(8)),
+                patience: crate::proxy::guarded::Patience {
+                    header: std::time::Duration::ZERO,
+                    rest: std::time::Duration::ZERO,
+                },
+            },
             drain: drain.clone(),
             listen: "127.0.0.1:8080".parse().unwrap(),
             ports: ServicePorts::new("127.0.0.1".parse().unwrap(), None, dir.path()),

@@ -1,6 +1,13 @@
 //! What the process may open: descriptors, and so connections.
 
+use std::sync::Arc;
+
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::Semaphore;
+
+use crate::config::flags::ConnectionsConfig;
+use crate::proxy::guarded::Patience;
+use crate::proxy::server::Connections;
 
 /// Kept back for files, pipes, probes and replicas.
 const RESERVED: u64 = 256;
@@ -8,9 +15,20 @@ const RESERVED: u64 = 256;
 const MOST_CONNECTIONS: u64 = 65_536;
 const LEAST_CONNECTIONS: u64 = 64;
 
+/// What clients may hold: as configured, else as much as fits beside `listeners`.
+pub fn connections(config: ConnectionsConfig, listeners: usize) -> Connections {
+    let fit = raise(listeners);
+    let most = config.most.map_or(fit, |most| most as usize);
+    if most > fit {
+        tracing::warn!("--max-connections {most}: open files may run out, {fit} fit (ulimit -n)");
+    }
+    let patience = Patience { header: config.header_timeout, rest: config.keep_alive_timeout };
+    Connections { places: Arc::new(Semaphore::new(most)), patience }
+}
+
 /// Raises the soft limit of open files to the hard one and returns how many client connections fit: each needs one
 /// descriptor, and one more for its way to a replica; `listeners` have one each too.
-pub fn raise(listeners: usize) -> usize {
+fn raise(listeners: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, wanted) {

@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
 use super::signals::Signals;
 use super::thread::DataThread;
@@ -32,7 +31,7 @@ pub fn run(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::take()?;
-    let connections = Arc::new(Semaphore::new(limits::raise(2)));
+    let connections = limits::connections(config.connections, 2);
     let traffic = bind(config.listen, "--listen")?;
     let admin_listener = bind(config.admin, "--admin")?;
     let (listen, admin_address) = (traffic.local_addr()?, admin_listener.local_addr()?);

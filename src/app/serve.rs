@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -60,7 +59,7 @@ pub fn load_for_this_machine(files: &[std::path::PathBuf]) -> Result<Loaded, Vec
 
 async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::take()?;
-    let connections = Arc::new(Semaphore::new(limits::raise(loaded.services.len())));
+    let connections = limits::connections(config.connections, loaded.services.len());
     let state = StateDir::open(&config.state_dir)?;
     let traffic = bind(config.listen, "--listen")?;
     let admin_listener = bind(config.admin, "--admin")?;

@@ -39,6 +39,8 @@ pub struct ServeConfig {
     pub service_ports: Option<PortRange>,
     /// Logs and Python environments; absolute.
     pub state_dir: PathBuf,
+    /// What clients may hold.
+    pub connections: ConnectionsConfig,
     /// How it logs.
     pub log: LogConfig,
 }
@@ -76,8 +78,22 @@ pub struct QueueProxyConfig {
     pub protocol: Protocol,
     /// How to find out that the app can serve.
     pub readiness: Probe,
+    /// What clients may hold.
+    pub connections: ConnectionsConfig,
     /// How it logs.
     pub log: LogConfig,
+}
+
+/// What clients may hold, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionsConfig {
+    /// Connections at once; `None` = as many as open files allow.
+    pub most: Option<u32>,
+    /// For the head of a request; zero = no bound, as for the next.
+    pub header_timeout: Duration,
+    /// Between two requests.
+    pub keep_alive_timeout: Duration,
 }
 
 /// How a process logs.
@@ -155,7 +171,7 @@ fn serve(v: &Values<'_>) -> Option<ServeConfig> {
     let (files, listen, admin) = (files(v), addr(v, "listen", 0), addr(v, "admin", 0));
     let ports =
         v.parse("service-ports", "FIRST-LAST such as 20000-20999, from 1 to 65535, or off", port_range);
-    let (state_dir, log) = (state_dir(v), log(v));
+    let (state_dir, connections, log) = (state_dir(v), connections(v), log(v));
     distinct(v, listen, admin);
     Some(ServeConfig {
         files: files?,
@@ -163,6 +179,7 @@ fn serve(v: &Values<'_>) -> Option<ServeConfig> {
         admin: admin?,
         service_ports: ports?,
         state_dir: state_dir?,
+        connections: connections?,
         log: log?,
     })
 }
@@ -174,14 +191,9 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
         v.parse(name, &allowed, |t| digits(t).filter(|n| range.contains(n)))
     };
     let (limit, queue) = (whole("concurrency", LIMIT), whole("queue", QUEUE));
-    let timeout = |name| {
-        let allowed =
-            format!("{DURATION_FORM}, at most {}; 0s = none", quantity::show_duration(DURATION_MAX));
-        v.parse(name, &allowed, |t| quantity::duration(t).filter(|d| *d <= DURATION_MAX))
-    };
-    let (start, idle) = (timeout("response-start-timeout"), timeout("idle-timeout"));
-    let (request, drain) = (timeout("request-timeout"), timeout("drain-timeout"));
-    let quiet = timeout("drain-quiet");
+    let (start, idle) = (timeout(v, "response-start-timeout"), timeout(v, "idle-timeout"));
+    let (request, drain) = (timeout(v, "request-timeout"), timeout(v, "drain-timeout"));
+    let quiet = timeout(v, "drain-quiet");
     let protocol = choice(
         v,
         "protocol",
@@ -189,7 +201,7 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
     );
     let readiness =
         v.parse("readiness", "tcp, http:/PATH, grpc, grpc:SERVICE, exec:PROGRAM ARGUMENT…", probe);
-    let log = log(v);
+    let (connections, log) = (connections(v), log(v));
     distinct(v, listen, admin);
     Some(QueueProxyConfig {
         listen: listen?,
@@ -203,8 +215,23 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
         drain_quiet: quiet?,
         protocol: protocol?,
         readiness: readiness?,
+        connections: connections?,
         log: log?,
     })
+}
+
+fn timeout(v: &Values<'_>, name: &'static str) -> Option<Duration> {
+    let allowed = format!("{DURATION_FORM}, at most {}; 0s = none", quantity::show_duration(DURATION_MAX));
+    v.parse(name, &allowed, |t| quantity::duration(t).filter(|d| *d <= DURATION_MAX))
+}
+
+fn connections(v: &Values<'_>) -> Option<ConnectionsConfig> {
+    let most = v.parse("max-connections", "a whole number from 1 to 1000000, or auto", |text| match text {
+        "auto" => Some(None),
+        number => digits(number).filter(|n| (1..=1_000_000).contains(n)).map(Some),
+    });
+    let (header, keep_alive) = (timeout(v, "header-timeout"), timeout(v, "keep-alive-timeout"));
+    Some(ConnectionsConfig { most: most?, header_timeout: header?, keep_alive_timeout: keep_alive? })
 }
 
 fn files(v: &Values<'_>) -> Option<Vec<PathBuf>> {

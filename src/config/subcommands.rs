@@ -13,6 +13,25 @@ const FILE: Flag = Flag {
 const LOG_FORMAT: Flag = flag("log-format", "text|json", "text", "Log lines for people or for machines");
 const LOG_LEVEL: Flag = flag("log-level", "error|warn|info|debug|trace", "info", "How much is logged");
 
+const MAX_CONNECTIONS: Flag = flag(
+    "max-connections",
+    "N|auto",
+    "auto",
+    "Client connections at once; more wait to be accepted; auto = as many as open files allow",
+);
+const HEADER_TIMEOUT: Flag = flag(
+    "header-timeout",
+    "DURATION",
+    "30s",
+    "For the head of a request over HTTP/1, from its first byte; for a connection's first, from the start; 0s = none",
+);
+const KEEP_ALIVE_TIMEOUT: Flag = flag(
+    "keep-alive-timeout",
+    "DURATION",
+    "620s",
+    "How long an HTTP/1 connection may rest between requests, at least; 0s = for ever. More than a load balancer in front keeps its own",
+);
+
 const SERVE: Subcommand = Subcommand {
     name: "serve",
     about: "One machine: runs the services of the files on request load; edits to the files are picked up",
@@ -34,6 +53,9 @@ const SERVE: Subcommand = Subcommand {
             "",
             "Logs and Python environments [default: $XDG_STATE_HOME/pilotlight, else ~/.local/state/pilotlight]",
         ),
+        MAX_CONNECTIONS,
+        HEADER_TIMEOUT,
+        KEEP_ALIVE_TIMEOUT,
         LOG_FORMAT,
         LOG_LEVEL,
     ],
@@ -79,6 +101,9 @@ const QUEUE_PROXY: Subcommand = Subcommand {
             "tcp",
             "tcp, http:/PATH, grpc[:SERVICE] or \"exec:PROGRAM ARGUMENT…\" (apart by blanks, no shell)",
         ),
+        MAX_CONNECTIONS,
+        HEADER_TIMEOUT,
+        KEEP_ALIVE_TIMEOUT,
         LOG_FORMAT,
         LOG_LEVEL,
     ],

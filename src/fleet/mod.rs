@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::runtime::Handle as RuntimeHandle;
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::activator::route::Routes;
@@ -24,7 +23,7 @@ use crate::config::spec::{ProcessSpec, ServiceKey, ServiceSpec, Workload};
 use crate::drain::Drain;
 use crate::events::{Events, Kind};
 use crate::proxy::error::Refusal;
-use crate::proxy::server;
+use crate::proxy::server::{self, Connections};
 use crate::runtime::process::machine::Machine;
 use crate::runtime::process::supervisor::Supervisor;
 
@@ -57,7 +56,7 @@ pub struct Parts {
     /// Where listeners run.
     pub data: RuntimeHandle,
     /// Bounds all connections together.
-    pub connections: Arc<Semaphore>,
+    pub connections: Connections,
     /// Told when the program leaves.
     pub drain: Drain,
     /// The common port, for URLs.

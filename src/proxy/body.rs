@@ -144,11 +144,6 @@ impl AppBody {
             exchange.end();
         }
     }
-
-    fn abort(&mut self) {
-        self.armed = None;
-        drop(self.exchange.take());
-    }
 }
 
 impl HttpBody for AppBody {
@@ -163,14 +158,19 @@ impl HttpBody for AppBody {
         match ready!(Pin::new(&mut this.incoming).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 this.watch.touch();
-                if this.incoming.is_end_stream() {
+                // Trailers are last, and hyper does not ask for more.
+                if frame.is_trailers() || this.incoming.is_end_stream() {
                     this.end();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                this.abort();
-                Poll::Ready(Some(Err(error.into())))
+                let error = BodyError::App(error);
+                this.armed = None;
+                if let Some(exchange) = this.exchange.take() {
+                    exchange.cut_short(&error);
+                }
+                Poll::Ready(Some(Err(error)))
             }
             None => {
                 this.end();
@@ -318,9 +318,9 @@ impl Prefetched {
         }
     }
 
-    /// Whether the sender broke off.
-    pub fn failed(&self) -> bool {
-        self.error.is_some()
+    /// Why it ends before its end: the sender broke off, or sent what is no body.
+    pub fn error(&self) -> Option<&hyper::Error> {
+        self.error.as_ref()
     }
 
     /// Bytes read so far.

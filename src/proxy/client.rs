@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http1, http2};
+use hyper::client::conn::{TrySendError, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
 use super::body::RequestBody;
 use super::detect;
+use super::sender::{MAX_READ_BUFFER, Sender};
 use crate::clock;
 use crate::config::spec::Protocol;
 
@@ -27,9 +28,9 @@ use crate::config::spec::Protocol;
 const MAX_REST: Duration = Duration::from_millis(1_800);
 /// A replica answers from the same machine or cluster; longer means that it is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bounds what one app can make us hold: the head of a response, and what is read ahead of a slow client.
-const MAX_READ_BUFFER: usize = 64 * 1024;
-const MAX_RESPONSE_HEADERS: usize = 256;
+/// How long a request's body may still be sent on after its response is complete. Most clients stop once they have
+/// their answer, and nobody waits for what becomes of the rest.
+const MAX_AFTERMATH: Duration = Duration::from_secs(5);
 
 /// Connections to one address.
 #[derive(Debug)]
@@ -45,7 +46,7 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
+    sender: Sender,
     since: Instant,
 }
 
@@ -53,7 +54,7 @@ struct Idle {
 #[derive(Debug)]
 pub struct Lease {
     client: Arc<Client>,
-    sender: http1::SendRequest<RequestBody>,
+    sender: Sender,
 }
 
 /// Which HTTP goes to the app.
@@ -86,11 +87,6 @@ pub enum SendError {
 // === impl SendError ===
 
 impl SendError {
-    /// Whether the client's own body broke off: neither the replica's fault nor worth another try.
-    pub fn is_clients(&self) -> bool {
-        matches!(self, Self::Broken(error) if error.is_user())
-    }
-
     /// Whether the connection was reset before a byte of the response came. Linux resets a connection that is closed
     /// with bytes unread; one whose bytes were all read ends with a FIN.
     pub fn is_reset(&self) -> bool {
@@ -215,7 +211,7 @@ impl Client {
     }
 
     /// The most recently used connection that is still open.
-    fn checkout(&self) -> Option<http1::SendRequest<RequestBody>> {
+    fn checkout(&self) -> Option<Sender> {
         let mut idle = self.idle.lock();
         let Idle { sender, since } = idle.pop()?;
         if clock::now().saturating_duration_since(since) > MAX_REST {
@@ -232,7 +228,7 @@ impl Client {
         self.checkout()
     }
 
-    fn rest(&self, sender: http1::SendRequest<RequestBody>) {
+    fn rest(&self, sender: Sender) {
         let mut idle = self.idle.lock();
         if idle.len() < self.max_idle {
             idle.push(Idle { sender, since: clock::now() });
@@ -245,17 +241,8 @@ impl Client {
         Ok(stream)
     }
 
-    async fn dial_h1(&self) -> io::Result<http1::SendRequest<RequestBody>> {
-        let stream = self.connect().await?;
-        let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MAX_READ_BUFFER)
-            .max_headers(MAX_RESPONSE_HEADERS)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
-        // Its errors reach the request that is on it; between requests nobody minds.
-        tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        Ok(sender)
+    async fn dial_h1(&self) -> io::Result<Sender> {
+        Sender::handshake(self.connect().await?).await
     }
 
     async fn h2_sender(&self) -> io::Result<http2::SendRequest<RequestBody>> {
@@ -306,8 +293,10 @@ impl Lease {
             // The request's body is still on its way (an early response), or the connection has yet to notice the
             // end that we saw.
             tokio::spawn(async move {
-                if self.sender.ready().await.is_ok() {
-                    self.client.clone().rest(self.sender);
+                match tokio::time::timeout(MAX_AFTERMATH, self.sender.ready()).await {
+                    Ok(Ok(())) => self.client.clone().rest(self.sender),
+                    Ok(Err(_)) => {}
+                    Err(_) => self.sender.abort(),
                 }
             });
         }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
@@ -70,9 +70,21 @@ pub enum ProxyError {
     /// The client went away while it waited; nobody reads the answer.
     #[error("the client went away")]
     ClientGone,
-    /// The request cannot be forwarded as it is.
+    /// The request cannot be forwarded as it is. Its connection is closed: what follows may not be what it seems.
     #[error("{0}")]
     BadRequest(&'static str),
+    /// The request's head is too large.
+    #[error("the request's head is larger than {limit} bytes")]
+    HeadTooLarge {
+        /// What is allowed.
+        limit: usize,
+    },
+    /// The request's target is too long.
+    #[error("the request's target is longer than {limit} bytes")]
+    TargetTooLong {
+        /// What is allowed.
+        limit: usize,
+    },
 }
 
 /// Why the owner of a line refuses those who wait in it.
@@ -162,6 +174,8 @@ impl ProxyError {
             Self::NoService(_)
             | Self::NoHost
             | Self::BadRequest(_)
+            | Self::TargetTooLong { .. }
+            | Self::HeadTooLarge { .. }
             | Self::RateLimit { .. }
             | Self::ClientGone => Fault::Client,
             Self::Overflow { .. }
@@ -177,6 +191,8 @@ impl ProxyError {
         match self {
             Self::NoService(_) => StatusCode::NOT_FOUND,
             Self::NoHost | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
+            Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             // nginx's code for it, seen in metrics only.
             Self::ClientGone => StatusCode::from_u16(499).expect("in range"),
             Self::RateLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -197,7 +213,9 @@ impl ProxyError {
         match self {
             Self::NoService(_) => UNIMPLEMENTED,
             Self::ClientGone => CANCELLED,
-            Self::NoHost | Self::BadRequest(_) => INVALID_ARGUMENT,
+            Self::NoHost | Self::BadRequest(_) | Self::TargetTooLong { .. } | Self::HeadTooLarge { .. } => {
+                INVALID_ARGUMENT
+            }
             Self::RateLimit { .. } => RESOURCE_EXHAUSTED,
             Self::Overflow { .. } | Self::Asleep | Self::Refused(_) | Self::App(_) => UNAVAILABLE,
             Self::Timeout { .. } => DEADLINE_EXCEEDED,
@@ -221,6 +239,8 @@ impl ProxyError {
             Self::App(_) => "app_error",
             Self::ClientGone => "client_gone",
             Self::BadRequest(_) => "bad_request",
+            Self::TargetTooLong { .. } => "target_too_long",
+            Self::HeadTooLarge { .. } => "head_too_large",
         }
     }
 
@@ -264,6 +284,10 @@ impl ProxyError {
                 response
             }
         };
+        // Not for HTTP/2, which has no such field and needs none: hyper leaves it out there.
+        if self.status().is_client_error() && !matches!(self, Self::NoService(_) | Self::RateLimit { .. }) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

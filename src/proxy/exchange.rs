@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::Permit;
 use super::client::Lease;
+use super::fault::AppFault;
 use super::metrics::ServiceMetrics;
 use crate::clock;
 use crate::stat::Counted;
@@ -45,6 +46,11 @@ impl Exchange {
         if let Some(lease) = self.lease.take() {
             lease.give_back();
         }
+    }
+
+    /// The app broke off its response.
+    pub fn cut_short(self, detail: &dyn std::fmt::Display) {
+        self.metrics.app_fault(AppFault::CutShort, detail);
     }
 }
 

@@ -1,5 +1,7 @@
 //! Sends one request, whose slot is held, to its replica, and hands the answer on as it comes.
 
+use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,8 +10,9 @@ use http::{Request, Response, StatusCode};
 use super::Permit;
 use super::body::{AppBody, Body, RequestBody};
 use super::client::SendError;
-use super::error::{Dialect, ProxyError, Stage};
+use super::error::{Dialect, ProxyError, Refusal, Stage};
 use super::exchange::Exchange;
+use super::fault::{self, AppFault};
 use super::head::{self, Traits};
 use super::metrics::ServiceMetrics;
 use super::timeout::{self, Watch};
@@ -33,7 +36,7 @@ pub struct Forward {
     /// Counts it as load.
     pub counted: Option<Counted>,
     /// The client's half of a connection that is to speak something else; none before the first attempt.
-    pub upgrade: Option<Upgrade>,
+    pub upgrade: Option<Box<Upgrade>>,
 }
 
 /// Why there is no answer.
@@ -62,7 +65,7 @@ impl Forward {
         // Nearly every app that takes upgrades takes HTTP/1.1's.
         let wire = client.wire(self.traits.h2 && !self.traits.upgrade).await;
         if self.traits.upgrade && self.upgrade.is_none() {
-            self.upgrade = Some(Upgrade::of(&mut self.request, self.traits.h2));
+            self.upgrade = Some(Box::new(Upgrade::of(&mut self.request, self.traits.h2)));
         }
         head::shape(&mut self.request, wire).map_err(Failure::Final)?;
 
@@ -70,22 +73,39 @@ impl Forward {
         let sent = clock::now();
         let total = at(self.started, timeouts.request).map(|at| (at, Stage::Request));
         let uploading = self.request.body().watch();
-        let send = client.send(wire, self.request);
+        let send = pin!(client.send(wire, self.request));
         let answered = match timeout::until_head(send, timeouts, sent, total, uploading.as_deref()).await {
             Ok(answered) => answered,
             Err(stage) => return Err(Failure::Final(stage.passed(timeouts))),
         };
         let (mut response, lease) = match answered {
             Ok(answered) => answered,
+            // We ran out, not the replica: it stays in the line.
+            Err(SendError::Connect { error, .. }) if is_ours(&error) => {
+                return Err(Failure::Final(ProxyError::Refused(Refusal {
+                    reason: format!("no connection to the app can be opened: {error}").into(),
+                    code: "no_descriptors",
+                    retry_after: Duration::from_secs(1),
+                })));
+            }
             Err(SendError::Connect { addr, error, request }) => {
+                metrics.app_fault(AppFault::Unreachable, &error);
                 let again = Self { request: *request, ..self };
                 let error = SendError::Connect { addr, error, request: Box::default() };
                 return Err(Failure::NotSent(Box::new(again), permit, error));
             }
-            Err(error) if error.is_clients() => {
-                return Err(Failure::Final(ProxyError::BadRequest("the request's body broke off")));
+            // The request's own body failed: the app is not to blame.
+            Err(SendError::Broken(error)) if error.is_user() => {
+                return Err(Failure::Final(fault::of_request_body(&error)));
             }
-            Err(error @ SendError::Broken(_)) => {
+            Err(SendError::Broken(error)) => {
+                let fault = AppFault::of(&error);
+                metrics.app_fault(fault, &fault);
+                if fault != AppFault::Closed {
+                    // It is there and speaks, if strangely: looking at it again would find it well.
+                    return Err(Failure::Final(ProxyError::App(fault.to_string())));
+                }
+                let error = SendError::Broken(error);
                 let unread = spare.filter(|_| error.is_reset() && !self.traits.upgrade);
                 let again = unread.map(|request| Box::new(Self { request, ..self }));
                 return Err(Failure::Broken(again, permit, error));
@@ -99,7 +119,17 @@ impl Forward {
             Some(upgrade) => upgrade.agreed(wire, &mut response).map_err(Failure::Final)?.then_some(upgrade),
             None => None,
         };
-        head::response(&mut response);
+        let fault = match head::response(&mut response) {
+            Ok(()) if response.status() == StatusCode::SWITCHING_PROTOCOLS && upgrade.is_none() => {
+                Some(AppFault::UnaskedUpgrade)
+            }
+            Ok(()) => None,
+            Err(fault) => Some(fault),
+        };
+        if let Some(fault) = fault {
+            metrics.app_fault(fault, &fault);
+            return Err(Failure::Final(ProxyError::App(fault.to_string())));
+        }
         let status = response.status();
         let metrics = metrics.clone();
         let exchange =
@@ -113,11 +143,6 @@ impl Forward {
             };
             upgrade.tunnel(&mut response, exchange, limits);
             return Ok(response.map(|_| Body::Empty));
-        }
-        if status == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Failure::Final(ProxyError::App(
-                "it switched protocols although the client had not asked for it".into(),
-            )));
         }
         let watch = uploading.unwrap_or_else(Watch::current);
         let body = |incoming| AppBody::new(incoming, exchange, watch, timeouts.idle, total);
@@ -136,6 +161,13 @@ fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     *spare.version_mut() = request.version();
     *spare.headers_mut() = request.headers().clone();
     Some(spare)
+}
+
+/// Whether a connection failed for want of open files or ports on our side.
+fn is_ours(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL];
+    error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 fn at(start: Instant, after: Duration) -> Option<Instant> {

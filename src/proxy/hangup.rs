@@ -5,10 +5,8 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::net::sockopt::set_socket_linger;
 
 /// Answers whether the peer of an HTTP/1 connection has closed its side.
 #[derive(Clone, Copy, Debug)]
@@ -22,15 +20,6 @@ impl Hangup {
     /// Watches `stream`, whose connection must outlive every use of this.
     pub fn of(stream: &impl AsRawFd) -> Self {
         Self { fd: stream.as_raw_fd() }
-    }
-
-    /// Makes the connection's close a reset: an end that nobody takes for the end of a body, and that waits for no
-    /// peer to read. To be asked of a connection that its task still holds.
-    pub fn reset_on_close(self) {
-        // SAFETY: as below; the task that asks owns the connection, and closes it next.
-        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
-        // One that is gone needs no reset.
-        let _ = set_socket_linger(fd, Some(Duration::ZERO));
     }
 
     /// Whether the peer closed or reset the connection.

@@ -6,14 +6,17 @@
 use std::fmt::Write;
 
 use http::header::{
-    self, CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
-    TRANSFER_ENCODING, UPGRADE,
+    self, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
+    TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Response, Version, request};
+use http_body::Body;
 
 use super::client::Wire;
 use super::error::ProxyError;
+use super::fault::AppFault;
+use super::host;
 use super::server::Conn;
 use super::upgrade;
 
@@ -47,29 +50,6 @@ pub struct Traits {
     pub expects_continue: bool,
 }
 
-/// The host that a request is for: `:authority` or an absolute target, else `Host`.
-pub fn host<B>(request: &Request<B>) -> Result<&str, ProxyError> {
-    if let Some(authority) = request.uri().authority() {
-        return Ok(authority.as_str());
-    }
-    let mut hosts = request.headers().get_all(HOST).iter();
-    let host = hosts.next().ok_or(ProxyError::NoHost)?;
-    if hosts.next().is_some() {
-        return Err(ProxyError::BadRequest("the request has more than one Host"));
-    }
-    host.to_str().map_err(|_| ProxyError::BadRequest("the Host is not ASCII"))
-}
-
-/// `host` without its port and trailing dot.
-pub fn without_port(host: &str) -> &str {
-    let name = match host.rfind(':') {
-        // The last colon of a bare IPv6 address is no port separator.
-        Some(at) if !host.ends_with(']') => &host[..at],
-        _ => host,
-    };
-    name.strip_suffix('.').unwrap_or(name)
-}
-
 /// Brings a request into the one form that everything behind expects. `fixed_host` stands in when the request
 /// names none (HTTP/1.0 on a service's own port).
 pub fn canonical(
@@ -81,17 +61,23 @@ pub fn canonical(
         return Err(ProxyError::BadRequest("CONNECT is not supported"));
     }
     let traits = traits(parts);
-    let host = match parts.uri.authority() {
-        Some(authority) => HeaderValue::from_str(authority.as_str())
-            .map_err(|_| ProxyError::BadRequest("the authority is not a host"))?,
-        None => parts.headers.get(HOST).unwrap_or(fixed_host).clone(),
+    let host = match (host::named(&parts.uri, &parts.headers)?, parts.uri.authority()) {
+        // RFC 9112 §3.2: whoever speaks HTTP/1.1 names a host.
+        (None, _) if parts.version == Version::HTTP_11 => return Err(ProxyError::NoHost),
+        (None, _) => fixed_host.clone(),
+        (Some(_), None) => parts.headers[HOST].clone(),
+        (Some(host), Some(_)) => {
+            HeaderValue::from_str(host).map_err(|_| ProxyError::BadRequest("the authority is not a host"))?
+        }
     };
     if parts.uri.scheme().is_some() || parts.uri.authority().is_some() {
         let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
         parts.uri = Uri::from(path);
     }
     let upgrade = if traits.upgrade { parts.headers.get(UPGRADE).cloned() } else { None };
-    strip_hop_by_hop(&mut parts.headers);
+    if strip_hop_by_hop(&mut parts.headers) {
+        return Err(ProxyError::BadRequest("Connection lists a field that says what the request is"));
+    }
     if let Some(upgrade) = upgrade {
         parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, upgrade);
@@ -107,7 +93,7 @@ pub fn canonical(
 }
 
 /// Gives a canonical request the form that `wire` wants. May be applied again, to another replica's wire.
-pub fn shape<B>(request: &mut Request<B>, wire: Wire) -> Result<(), ProxyError> {
+pub fn shape<B: Body>(request: &mut Request<B>, wire: Wire) -> Result<(), ProxyError> {
     match wire {
         Wire::H1 => {
             if let Some(authority) = request.uri().authority() {
@@ -117,6 +103,13 @@ pub fn shape<B>(request: &mut Request<B>, wire: Wire) -> Result<(), ProxyError> 
                     request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
                 *request.uri_mut() = Uri::from(path);
                 request.headers_mut().insert(HOST, host);
+            }
+            // hyper sends no body of unknown length with these unless it is told to.
+            if matches!(*request.method(), Method::GET | Method::HEAD)
+                && !request.body().is_end_stream()
+                && !request.headers().contains_key(CONTENT_LENGTH)
+            {
+                request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
             }
             *request.version_mut() = Version::HTTP_11;
         }
@@ -137,14 +130,27 @@ pub fn shape<B>(request: &mut Request<B>, wire: Wire) -> Result<(), ProxyError> 
             // Connection-specific fields are errors there (RFC 9113 §8.2.2).
             request.headers_mut().remove(CONNECTION);
             request.headers_mut().remove(UPGRADE);
+            request.headers_mut().remove(TRANSFER_ENCODING);
             *request.version_mut() = Version::HTTP_2;
         }
     }
     Ok(())
 }
 
-/// Makes an app's response head fit for any client.
-pub fn response<B>(response: &mut Response<B>) {
+/// Makes an app's response head fit for any client. Refuses one whose length two clients may read differently.
+pub fn response<B>(response: &mut Response<B>) -> Result<(), AppFault> {
+    let headers = response.headers();
+    let length = headers.get(CONTENT_LENGTH);
+    if let Some(coding) = headers.get(TRANSFER_ENCODING) {
+        let plain = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        if length.is_some() || !plain || headers.get_all(TRANSFER_ENCODING).iter().nth(1).is_some() {
+            return Err(AppFault::Framing);
+        }
+    }
+    // hyper also takes the same length twice in one field.
+    if length.is_some_and(|length| !length.as_bytes().iter().all(u8::is_ascii_digit)) {
+        return Err(AppFault::Framing);
+    }
     let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
     let upgrade = if upgraded { response.headers().get(UPGRADE).cloned() } else { None };
     strip_hop_by_hop(response.headers_mut());
@@ -153,6 +159,7 @@ pub fn response<B>(response: &mut Response<B>) {
         response.headers_mut().insert(UPGRADE, upgrade);
     }
     *response.version_mut() = Version::HTTP_11;
+    Ok(())
 }
 
 fn traits(parts: &request::Parts) -> Traits {
@@ -162,8 +169,8 @@ fn traits(parts: &request::Parts) -> Traits {
         && tokens(&parts.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
         // An offer of h2c is declined by not forwarding it (RFC 9113 §3.1 obsoletes it).
         && !tokens(&parts.headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("h2c"));
-    let expects_continue =
-        parts.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let mut expectations = parts.headers.get_all(EXPECT).iter();
+    let expects_continue = expectations.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     Traits { h2, upgrade, expects_continue }
 }
 
@@ -172,15 +179,20 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
     values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
-fn strip_hop_by_hop(headers: &mut HeaderMap) {
+/// Says whether `Connection` listed a field that is not the sender's to remove: the target, or the framing.
+fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
+    let mut essential = false;
     if headers.contains_key(CONNECTION) {
         let listed: Vec<HeaderName> = tokens(headers, &CONNECTION)
             .filter_map(|token| HeaderName::try_from(token).ok())
-            // Framing and the target are not the sender's to remove.
-            .filter(|name| *name != HOST && *name != header::CONTENT_LENGTH && *name != TE)
+            .filter(|name| *name != TE)
             .collect();
         for name in listed {
-            headers.remove(name);
+            if name == HOST || name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
+                essential = true;
+            } else {
+                headers.remove(name);
+            }
         }
     }
     for name in &HOP_BY_HOP {
@@ -194,6 +206,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.insert(TE, HeaderValue::from_static("trailers"));
         }
     }
+    essential
 }
 
 /// HTTP/2 may split the Cookie field; HTTP/1.1 wants one (RFC 9113 §8.2.3).
@@ -262,7 +275,7 @@ mod tests {
         let request = Request::get("/x")
             .header("host", "a")
             .header("connection", "close, X-One")
-            .header("connection", "x-two, host")
+            .header("connection", "x-two")
             .header("x-one", "1")
             .header("x-two", "2")
             .header("keep-alive", "timeout=5")
@@ -302,9 +315,9 @@ mod tests {
     }
 
     #[test]
-    fn an_absolute_target_wins_over_host() {
+    fn an_absolute_target_becomes_a_path_and_its_host() {
         let (parts, _) =
-            canonicalised(Request::get("http://real:1/p?q").header("host", "forged").body(()).unwrap());
+            canonicalised(Request::get("http://real:1/p?q").header("host", "REAL:1").body(()).unwrap());
         assert_eq!(
             (parts.headers["host"].to_str().unwrap(), parts.uri.to_string()),
             ("real:1", "/p?q".into())
@@ -312,9 +325,56 @@ mod tests {
     }
 
     #[test]
+    fn what_two_servers_may_read_differently_is_refused() {
+        let get = |target: &str| Request::get(target).header("host", "a");
+        for request in [
+            get("http://b/"),
+            get("http://user@a/"),
+            get("a:80"),
+            get("/").header("host", "a"),
+            get("/").header("connection", "x, Host"),
+            get("/").header("connection", "content-length"),
+            get("/").header("connection", "transfer-encoding"),
+            Request::get("/").header("host", "a b"),
+            Request::get("/").header("host", "a,b"),
+            Request::get("/").header("host", "a/b"),
+            Request::get("/").header("host", "a@b"),
+            Request::get("/"),
+        ] {
+            let (mut parts, ()) = request.body(()).unwrap().into_parts();
+            let conn = Conn::for_test("10.0.0.9:1234".parse().unwrap());
+            let canonical = canonical(&mut parts, &conn, &HeaderValue::from_static("fixed"));
+            assert!(canonical.is_err(), "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn a_response_tells_its_length_once() {
+        let fields = |fields: &[(&'static str, &'static str)]| {
+            let mut head = Response::new(());
+            for (name, value) in fields {
+                head.headers_mut().append(*name, HeaderValue::from_static(value));
+            }
+            response(&mut head)
+        };
+        let (length, coding) = ("content-length", "transfer-encoding");
+        assert_eq!(fields(&[(length, "5")]), Ok(()));
+        assert_eq!(fields(&[(coding, "Chunked")]), Ok(()));
+        for bad in [
+            &[(length, "5"), (coding, "chunked")][..],
+            &[(length, "5, 5")],
+            &[(coding, "gzip, chunked")],
+            &[(coding, "identity")],
+            &[(coding, "chunked"), (coding, "chunked")],
+        ] {
+            assert_eq!(fields(bad), Err(AppFault::Framing), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn shapes_can_be_changed_between_replicas() {
         let (parts, _) = canonicalised(Request::get("/p?q").header("host", "h:1").body(()).unwrap());
-        let mut request = Request::from_parts(parts, ());
+        let mut request = Request::from_parts(parts, http_body_util::Empty::<bytes::Bytes>::new());
         shape(&mut request, Wire::H2).unwrap();
         assert_eq!(request.uri().to_string(), "http://h:1/p?q");
         assert!(!request.headers().contains_key(HOST));
@@ -361,14 +421,5 @@ mod tests {
                 && !parts.headers.contains_key("upgrade")
                 && !parts.headers.contains_key("http2-settings")
         );
-    }
-
-    #[test]
-    fn ports_and_dots_do_not_matter_for_routing() {
-        for (given, expected) in
-            [("a.b:80", "a.b"), ("a.b.", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a", "a")]
-        {
-            assert_eq!(without_port(given), expected);
-        }
     }
 }

@@ -11,6 +11,8 @@ use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntCounter, Opts};
 
+use super::fault::{AppFault, Telling};
+use crate::clock;
 use crate::config::spec::ServiceKey;
 
 /// Seconds, from half a millisecond to an hour: model servers answer within either.
@@ -27,6 +29,8 @@ pub struct ServiceMetrics {
     requests: Mutex<Vec<(u16, IntCounter)>>,
     /// By [`ProxyError::code`](super::error::ProxyError::code), a fixed set.
     refused: Mutex<Vec<(&'static str, IntCounter)>>,
+    /// By kind, a fixed set; and when the log was last told of each.
+    app_faults: Mutex<Vec<(AppFault, IntCounter, Telling)>>,
     duration: Histogram,
     first_byte: Histogram,
     queue_wait: Histogram,
@@ -52,6 +56,7 @@ impl ServiceMetrics {
             key: key.clone(),
             requests: Mutex::default(),
             refused: Mutex::default(),
+            app_faults: Mutex::default(),
             duration: histogram(
                 "pilotlight_request_duration_seconds",
                 "From a request's arrival to the end of its response.",
@@ -99,6 +104,24 @@ impl ServiceMetrics {
         refused.push((code, counter));
     }
 
+    /// The app broke an exchange. Tells the log, but not of every one.
+    pub fn app_fault(&self, fault: AppFault, detail: &dyn std::fmt::Display) {
+        let mut faults = self.app_faults.lock();
+        let known = faults.iter().position(|(known, ..)| *known == fault);
+        let at = known.unwrap_or_else(|| {
+            let opts =
+                opts(&self.key, "pilotlight_app_errors_total", "Exchanges that the app broke, by how.");
+            let counter = IntCounter::with_opts(opts.const_label("kind", fault.name()));
+            faults.push((fault, counter.expect("constant names"), Telling::default()));
+            faults.len() - 1
+        });
+        let (_, counter, telling) = &mut faults[at];
+        counter.inc();
+        if let Some(untold) = telling.now(clock::now()) {
+            tracing::warn!(service = %self.key, untold, "the app broke an exchange: {detail}");
+        }
+    }
+
     /// The app's head came.
     pub fn first_byte(&self, took: Duration) {
         self.first_byte.observe(took.as_secs_f64());
@@ -139,6 +162,9 @@ impl ServiceMetrics {
             families.extend(counter.collect());
         }
         for (_, counter) in self.refused.lock().iter() {
+            families.extend(counter.collect());
+        }
+        for (_, counter, _) in self.app_faults.lock().iter() {
             families.extend(counter.collect());
         }
         for histogram in

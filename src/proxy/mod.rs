@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! server    accepts connections, HTTP/1.1 and h2c on one port
+//! guarded   bounds what a connection may do, refuses what two parsers may read differently (framing)
 //! head      brings the request into one canonical form
 //! breaker   holds it in line until a replica has a free slot
 //! forward   sends it over the replica's own connections (client) and hands the answer on
@@ -21,10 +22,15 @@ pub mod detect;
 pub mod endpoint;
 pub mod error;
 pub mod exchange;
+pub mod fault;
 pub mod forward;
+pub mod framing;
+pub mod guarded;
 pub mod hangup;
 pub mod head;
+pub mod host;
 pub mod metrics;
+pub mod sender;
 pub mod server;
 pub mod timeout;
 pub mod upgrade;

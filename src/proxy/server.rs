@@ -4,13 +4,15 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,13 +21,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
-use super::body::Body;
+use super::body::{Body, BodyError};
+use super::error::{Dialect, ProxyError};
+use super::framing::{MAX_HEAD, MAX_TARGET, Refused};
+use super::guarded::{Guarded, Patience, Signals};
 use super::hangup::Hangup;
 use super::timeout::{Watched, WatchedExecutor};
 use crate::drain::{Drain, Open};
 
 /// Bounds of one connection; what a client can make us hold.
-const MAX_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 128;
 const MAX_STREAMS: u32 = 256;
 /// Also what a waiting HTTP/2 request is charged for: the sender may have this much on its way.
@@ -51,8 +55,24 @@ pub struct Conn {
     pub peer_ip: HeaderValue,
     /// Tells when the peer is gone.
     pub hangup: Hangup,
-    /// Whether a body may end with the connection: the peer speaks HTTP/1.0.
-    ends_bodies: AtomicBool,
+    signals: Arc<Signals>,
+}
+
+/// What bounds the connections of all listeners together.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    /// One permit each. Without one, newcomers wait in the kernel's backlog.
+    pub places: Arc<Semaphore>,
+    /// How long a client may take.
+    pub patience: Patience,
+}
+
+/// A response body that tells its connection of its end.
+#[derive(Debug)]
+pub struct Served {
+    body: Body,
+    /// HTTP/1 only: there the connection waits for it.
+    signals: Option<Arc<Signals>>,
 }
 
 /// Serves `listener`, which is non-blocking and belongs to no runtime yet, on `runtime`.
@@ -60,7 +80,7 @@ pub fn spawn<H: Handler>(
     runtime: &Handle,
     listener: std::net::TcpListener,
     handler: H,
-    connections: Arc<Semaphore>,
+    connections: Connections,
     drain: Drain,
 ) {
     runtime.spawn(async move {
@@ -73,12 +93,12 @@ pub fn spawn<H: Handler>(
 }
 
 /// Accepts connections until the drain begins, then lets those that it has finish.
-pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: Arc<Semaphore>, drain: Drain) {
+pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: Connections, drain: Drain) {
     let mut builder = auto::Builder::new(WatchedExecutor);
     builder
         .http1()
         .timer(TokioTimer::new())
-        // Counts a connection's rest too, and costs a timer per request; the connection limit bounds what rests.
+        // Counts a connection's rest too, and costs a timer per request: `Guarded` has a cheaper one.
         .header_read_timeout(None)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS);
@@ -92,13 +112,15 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: A
         .max_send_buf_size(STREAM_WINDOW as usize)
         .max_header_list_size(MAX_HEAD as u32);
     let builder = Arc::new(builder);
+    let patience = connections.patience;
     let mut begun = pin!(drain.begun());
     loop {
         let accept = async {
             let (stream, peer) = accept(&listener).await;
             // After the accept: a listener that rests must not hold a place. At the limit, one newcomer waits here and
             // the others in the kernel's backlog.
-            let place = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let place = connections.places.clone().acquire_owned().await;
+            let place = place.expect("the semaphore is never closed");
             (stream, peer, place)
         };
         let (stream, peer, place) = tokio::select! {
@@ -110,19 +132,22 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: A
         // Here: a drain that begins now must know of it.
         let open = drain.open();
         tokio::spawn(async move {
-            connection(&builder, stream, peer, handler, &drain, open).await;
+            connection(&builder, stream, peer, patience, handler, &drain, open).await;
             drop(place);
         });
     }
 }
 
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    let mut told = false;
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections; trying again");
+                if !std::mem::replace(&mut told, true) {
+                    tracing::warn!(%error, "cannot accept connections; trying again");
+                }
                 tokio::time::sleep(ACCEPT_REST).await;
             }
         }
@@ -138,6 +163,7 @@ async fn connection<H: Handler>(
     builder: &auto::Builder<WatchedExecutor>,
     stream: TcpStream,
     peer: SocketAddr,
+    patience: Patience,
     handler: H,
     drain: &Drain,
     _open: Open,
@@ -146,19 +172,11 @@ async fn connection<H: Handler>(
         return; // It is gone already.
     }
     let conn = Arc::new(Conn::new(&stream, peer));
+    let signals = conn.signals.clone();
+    let stream = Guarded::new(stream, signals.clone(), patience);
     let service = service_fn(|request: Request<Incoming>| {
-        let (handler, conn) = (handler.clone(), conn.clone());
-        if request.version() == Version::HTTP_10 {
-            conn.ends_bodies.store(true, Ordering::Relaxed);
-        }
-        let leaving = drain.arrived() && request.version() != Version::HTTP_2;
-        async move {
-            let mut response = handler.handle(conn, request).await;
-            if leaving && response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response)
-        }
+        // No block around it: every connection would hold the request's memory once more.
+        answer(handler.clone(), conn.clone(), request, drain.arrived())
     });
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let finished = Watched::new(async {
@@ -168,6 +186,7 @@ async fn connection<H: Handler>(
             () = drain.begun() => {
                 // HTTP/1.1: `Connection: close` on what is running; HTTP/2: GOAWAY. Idle ones close at once.
                 connection.as_mut().graceful_shutdown();
+                signals.leave();
                 tokio::select! {
                     result = &mut connection => result,
                     () = drain.aborted() => Ok(()),
@@ -177,16 +196,89 @@ async fn connection<H: Handler>(
     });
     match finished.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => {
-            // A body that ends with its connection would look complete.
-            if conn.ends_bodies.load(Ordering::Relaxed) {
-                conn.hangup.reset_on_close();
-            }
-            tracing::debug!(%peer, error, "a connection ended early");
-        }
+        Ok(Err(error)) => tracing::debug!(%peer, error, "a connection ended early"),
         Err(stage) => {
-            conn.hangup.reset_on_close();
+            signals.reset();
             tracing::debug!(%peer, "a connection was reset: the {stage} timeout passed");
+        }
+    }
+}
+
+/// Refuses what must not be forwarded, whatever it is for, and has the rest handled.
+/// `leaving` sends its client away with the answer.
+async fn answer<H: Handler>(
+    handler: H,
+    conn: Arc<Conn>,
+    request: Request<Incoming>,
+    leaving: bool,
+) -> Result<Response<Served>, Infallible> {
+    if request.version() == Version::HTTP_2 {
+        let response = match target_fits(&request) {
+            Ok(()) => handler.handle(conn, request).await,
+            Err(error) => error.response(Dialect::of(request.headers()), ""),
+        };
+        return Ok(response.map(|body| Served { body, signals: None }));
+    }
+    let signals = conn.signals.clone();
+    let taken = signals.next_request(request.version() == Version::HTTP_10);
+    // From here on, so that it is told of the end however this ends.
+    let mut served = Served { body: Body::Empty, signals: Some(signals) };
+    let taken = taken.map_err(|refused| match refused {
+        Refused::HeadTooLarge => ProxyError::HeadTooLarge { limit: MAX_HEAD },
+        Refused::TargetTooLong => ProxyError::TargetTooLong { limit: MAX_TARGET },
+        refused => ProxyError::BadRequest(refused.reason()),
+    });
+    let mut response = match taken.and_then(|()| target_fits(&request)) {
+        Ok(()) => handler.handle(conn, request).await,
+        Err(error) => {
+            tracing::debug!(%error, "a request is refused before it is looked at");
+            error.response(Dialect::of(request.headers()), "")
+        }
+    };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS
+        && let Some(signals) = &served.signals
+    {
+        signals.over();
+    } else if leaving {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|body| {
+        served.body = body;
+        served
+    }))
+}
+
+fn target_fits(request: &Request<Incoming>) -> Result<(), ProxyError> {
+    let length = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    if length > MAX_TARGET { Err(ProxyError::TargetTooLong { limit: MAX_TARGET }) } else { Ok(()) }
+}
+
+// === impl Served ===
+
+impl HttpBody for Served {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(signals) = &self.signals {
+            signals.answered();
         }
     }
 }
@@ -196,16 +288,13 @@ async fn connection<H: Handler>(
 impl Conn {
     fn new(stream: &TcpStream, peer: SocketAddr) -> Self {
         let ip = peer.ip().to_canonical().to_string();
-        Self {
-            peer_ip: HeaderValue::try_from(ip).expect("an address is ASCII"),
-            hangup: Hangup::of(stream),
-            ends_bodies: AtomicBool::new(false),
-        }
+        let peer_ip = HeaderValue::try_from(ip).expect("an address is ASCII");
+        Self { peer_ip, hangup: Hangup::of(stream), signals: Arc::default() }
     }
 
     #[cfg(test)]
     pub(crate) fn for_test(peer: SocketAddr) -> Self {
         let ip = HeaderValue::try_from(peer.ip().to_string()).unwrap();
-        Self { peer_ip: ip, hangup: Hangup::of(&std::io::stdin()), ends_bodies: AtomicBool::new(false) }
+        Self { peer_ip: ip, hangup: Hangup::of(&std::io::stdin()), signals: Arc::default() }
     }
 }

@@ -195,9 +195,10 @@ where
 ///
 /// "Response start" counts from the last byte that the app took: from `sent` for a request without a body, and anew
 /// with every piece of an upload. While it is the client that sends nothing, "idle" counts instead, so that neither a
-/// long upload nor an app that thinks long is cut. `uploading` is the watch of a request with a body.
+/// long upload nor an app that thinks long is cut. `answer` comes pinned, or every connection would hold its memory
+/// twice. `uploading` is the watch of a request with a body.
 pub async fn until_head<T>(
-    answer: impl Future<Output = T>,
+    mut answer: Pin<&mut impl Future<Output = T>>,
     timeouts: &Timeouts,
     sent: Instant,
     total: Option<Deadline>,
@@ -205,7 +206,6 @@ pub async fn until_head<T>(
 ) -> Result<T, Stage> {
     let some = |bound: Duration| (bound > Duration::ZERO).then_some(bound);
     let (start, idle) = (some(timeouts.response_start), some(timeouts.idle));
-    let mut answer = pin!(answer);
     if let Some(watch) = uploading {
         watch.timed.store(true, Relaxed);
         watch.note(sent);
@@ -234,7 +234,7 @@ pub async fn until_head<T>(
     loop {
         tokio::select! {
             biased;
-            output = &mut answer => {
+            output = answer.as_mut() => {
                 uploading.inspect(|watch| watch.timed.store(false, Relaxed));
                 return Ok(output);
             }
@@ -308,11 +308,14 @@ mod tests {
     async fn an_app_that_thinks_is_not_idle() {
         let sent = clock::now();
         let answer = sleep(Duration::from_secs(50));
-        assert!(until_head(answer, &timeouts(60, 10), sent, None, None).await.is_ok());
+        assert!(until_head(pin!(answer), &timeouts(60, 10), sent, None, None).await.is_ok());
         let over = Some((clock::now(), Stage::Request));
         let late = async { panic!("it was sent after its deadline") };
-        assert_eq!(until_head(late, &timeouts(0, 0), clock::now(), over, None).await, Err(Stage::Request));
-        let never = until_head(pending::<()>(), &timeouts(60, 10), clock::now(), None, None).await;
+        assert_eq!(
+            until_head(pin!(late), &timeouts(0, 0), clock::now(), over, None).await,
+            Err(Stage::Request)
+        );
+        let never = until_head(pin!(pending::<()>()), &timeouts(60, 10), clock::now(), None, None).await;
         assert_eq!(never, Err(Stage::ResponseStart));
     }
 
@@ -329,12 +332,12 @@ mod tests {
                 uploader.touch();
             }
         });
-        let result = until_head(pending::<()>(), &timeouts(20, 30), sent, None, Some(&watch)).await;
+        let result = until_head(pin!(pending::<()>()), &timeouts(20, 30), sent, None, Some(&watch)).await;
         assert_eq!(result, Err(Stage::ResponseStart));
         assert_eq!((clock::now() - sent).as_secs(), 100, "20 s after the last piece");
         watch.waits_for_client(true);
         let sent = clock::now();
-        let result = until_head(pending::<()>(), &timeouts(20, 30), sent, None, Some(&watch)).await;
+        let result = until_head(pin!(pending::<()>()), &timeouts(20, 30), sent, None, Some(&watch)).await;
         assert_eq!(result, Err(Stage::Idle));
         assert_eq!((clock::now() - sent).as_secs(), 30);
     }

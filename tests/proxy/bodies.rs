@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::support::{Call, HOPS, NAME, Setup, Way, alive, host, rss_bytes};
+use crate::support::{Call, NAME, Setup, Way, alive, host, rss_bytes};
 
 /// 256 MiB, and 2 GiB where time is no matter (`PILOTLIGHT_LONG=1`): past every 32-bit count.
 fn size() -> u64 {
@@ -51,8 +51,8 @@ impl Peak {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_size_passes_in_constant_memory() {
     let size = size();
-    for hop in HOPS {
-        let way = Setup::new(hop).start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).start().await;
         for h2 in [false, true] {
             let over = |call: Call| if h2 { call.h2() } else { call };
             // Buffers and allocator arenas are made by the first body, whatever its size.
@@ -81,8 +81,8 @@ async fn any_size_passes_in_constant_memory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_app_that_does_not_read_holds_back_the_sender() {
-    for hop in HOPS {
-        let way = Setup::new(hop).start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).start().await;
         for h2 in [false, true] {
             let peak = Peak::watch(&way);
             let (call, pieces) = Call::post_pieces(&host(NAME), "/hang");

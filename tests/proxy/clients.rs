@@ -6,7 +6,7 @@ use std::process::Command;
 
 use rustix::process::Signal;
 
-use crate::support::{HOPS, Hop, Lab, NAME, Program, SOON, Setup, holds, host, program, python, wait_until};
+use crate::support::{Lab, NAME, Program, SOON, Setup, Way, holds, host, program, python, wait_until};
 
 const HTTPX: &[&str] = &["httpx[http2]==0.28.1"];
 const WEBSOCKETS: &[&str] = &["websockets==15.0.1"];
@@ -43,8 +43,8 @@ async fn says(program: &Program, line: &str) {
 #[tokio::test]
 async fn httpx_over_both_protocols() {
     let python = python(HTTPX).await;
-    for hop in HOPS {
-        let way = Setup::new(hop).limit(1).start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).start().await;
         for protocol in ["h1", "h2"] {
             let mut client =
                 client(&way.lab, &python, "httpx_client.py", "http", way.traffic, "", &[protocol]);
@@ -55,18 +55,18 @@ async fn httpx_over_both_protocols() {
 }
 
 /// uvicorn with its own directory for gates and what it says.
-async fn uvicorn(hop: Hop) -> (crate::support::Way, tempfile::TempDir) {
+async fn uvicorn(setup: Setup) -> (Way, tempfile::TempDir) {
     let python = python(UVICORN).await;
     let dir = tempfile::TempDir::with_prefix("pilotlight-uvicorn-").unwrap();
     let (python, script) = (python.to_str().unwrap(), script("uvicorn_app.py"));
     let app = [python, &script, "$(PORT)", dir.path().to_str().unwrap()];
-    (Setup::new(hop).app(&app).limit(1).start().await, dir)
+    (Way::through(setup).app(&app).limit(1).start().await, dir)
 }
 
 #[tokio::test]
 async fn tokens_from_uvicorn_come_one_by_one() {
-    for hop in HOPS {
-        let (way, dir) = uvicorn(hop).await;
+    for setup in Setup::ALL {
+        let (way, dir) = uvicorn(setup).await;
         for h2 in [false, true] {
             let call = way.get("/stream");
             let mut stream = if h2 { call.h2() } else { call }.open(way.traffic).await.unwrap();
@@ -85,8 +85,8 @@ async fn tokens_from_uvicorn_come_one_by_one() {
 #[tokio::test]
 async fn websockets_to_uvicorn_hear_that_we_go() {
     let python = python(WEBSOCKETS).await;
-    for hop in HOPS {
-        let (mut way, dir) = uvicorn(hop).await;
+    for setup in Setup::ALL {
+        let (mut way, dir) = uvicorn(setup).await;
         let client = client(&way.lab, &python, "websockets_client.py", "ws", way.traffic, "/ws", &[]);
         says(&client, "ready").await;
         way.front().signal(Signal::TERM);
@@ -104,17 +104,17 @@ async fn websockets_to_uvicorn_hear_that_we_go() {
 #[tokio::test]
 async fn websockets_reach_an_http_2_app_by_extended_connect() {
     let (websockets, hypercorn) = (python(WEBSOCKETS).await, python(HYPERCORN).await);
-    for hop in [Hop::QueueProxy, Hop::Serve] {
+    for setup in [Setup::QueueProxy, Setup::Activator] {
         let script = script("hypercorn_app.py");
         let app = [hypercorn.to_str().unwrap(), &script, "$(PORT)"];
-        let way = Setup::new(hop).app(&app).set("protocol", "protocol", "h2c").start().await;
+        let way = Way::through(setup).app(&app).set("protocol", "protocol", "h2c").start().await;
         let mut client = client(&way.lab, &websockets, "websockets_first.py", "ws", way.traffic, "/", &[]);
         assert_eq!(client.wait(SOON).await, 0, "{way}: {}", client.settled_log().await);
         assert_eq!(client.log(), "over 2", "{way}");
     }
 }
 
-async fn curl(way: &crate::support::Way, args: &[&str]) -> String {
+async fn curl(way: &Way, args: &[&str]) -> String {
     let curl: PathBuf = program("curl").await;
     let mut command = Command::new(curl);
     command.args(["-sS", "--max-time", "60", "-H", &format!("host: {}", host(NAME))]).args(args);
@@ -125,8 +125,8 @@ async fn curl(way: &crate::support::Way, args: &[&str]) -> String {
 
 #[tokio::test]
 async fn curl_over_both_protocols() {
-    for hop in HOPS {
-        let way = Setup::new(hop).limit(1).start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).start().await;
         let url = |path: &str| format!("http://{}{path}", way.traffic);
         let body = way.lab.path("body");
         // More than curl sends without asking for `100 Continue` first.
@@ -151,7 +151,7 @@ async fn curl_over_both_protocols() {
 #[tokio::test]
 async fn nginx_as_an_app() {
     let nginx = program("nginx").await;
-    for hop in HOPS {
+    for setup in Setup::ALL {
         // nginx reads its port from a file only: a shell writes it.
         let dir = tempfile::TempDir::with_prefix("pilotlight-nginx-").unwrap();
         let at = dir.path().display();
@@ -165,7 +165,7 @@ async fn nginx_as_an_app() {
         let run =
             format!("sed s/@PORT@/$0/ {at}/template > {at}/conf && exec {} -c {at}/conf", nginx.display());
         let user = format!("chmod -R a+rX {at}; {run}");
-        let way = Setup::new(hop).app(&["sh", "-c", &user, "$(PORT)"]).limit(2).start().await;
+        let way = Way::through(setup).app(&["sh", "-c", &user, "$(PORT)"]).limit(2).start().await;
         for h2 in [false, true] {
             let over = |call: crate::support::Call| if h2 { call.h2() } else { call };
             let page = over(way.get("/page.txt")).send(way.traffic).await.unwrap();

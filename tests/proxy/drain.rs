@@ -4,13 +4,13 @@ use rustix::process::Signal;
 use tokio::net::TcpStream;
 
 use crate::support::{
-    Call, HOPS, Lab, NAME, QueueProxy, Raw, SOON, Setup, Wire, holds, host, testapp, wait_until,
+    Call, Lab, NAME, QueueProxy, Raw, SOON, Setup, Way, Wire, holds, host, testapp, wait_until,
 };
 
 #[tokio::test]
 async fn what_is_in_flight_finishes_and_keep_alive_ends() {
-    for hop in HOPS {
-        let mut way = Setup::new(hop).limit(2).start().await;
+    for setup in Setup::ALL {
+        let mut way = Way::through(setup).limit(2).start().await;
         let gate = way.lab.gate("end");
         let mut raw = Raw::connect(way.traffic).await;
         raw.send(format!(
@@ -51,8 +51,8 @@ async fn what_is_in_flight_finishes_and_keep_alive_ends() {
 
 #[tokio::test]
 async fn http_2_is_told_to_go_and_its_streams_finish() {
-    for hop in HOPS {
-        let mut way = Setup::new(hop).start().await;
+    for setup in Setup::ALL {
+        let mut way = Way::through(setup).start().await;
         let gate = way.lab.gate("end");
         let stream = TcpStream::connect(way.traffic).await.unwrap();
         let (send, connection) = h2::client::handshake(stream).await.unwrap();
@@ -86,8 +86,8 @@ async fn http_2_is_told_to_go_and_its_streams_finish() {
 
 #[tokio::test]
 async fn the_drain_timeout_cuts_what_is_left() {
-    for hop in HOPS {
-        let mut way = Setup::new(hop).timeout("drain", "1s").start().await;
+    for setup in Setup::ALL {
+        let mut way = Way::through(setup).timeout("drain", "1s").start().await;
         let gate = way.lab.gate("never");
         let mut open = way.get(&format!("/sse?n=2&hold={gate}")).id("left").open(way.traffic).await.unwrap();
         open.chunk().await.unwrap().unwrap();

@@ -1,12 +1,44 @@
-//! What both hops share, as its clients and apps see it: behind a queue-proxy, behind `serve`, and behind both.
+//! The data plane as a client meets it: through the queue-proxy, through the activator, and through both in a row.
+//!
+//! README.md here says which test shows what. A test of a row takes a [`support::Setup`] and is run for each by
+//! [`on_each_setup!`].
 #![allow(clippy::unwrap_used, reason = "a test panics with the place; that is its report")]
 
 #[path = "../support/mod.rs"]
 mod support;
 
+/// Makes a test of each `async fn NAME(setup: Setup)`, for each setup: `NAME::queue_proxy` and so on.
+macro_rules! on_each_setup {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use crate::support::Setup;
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn queue_proxy() {
+                super::$name(Setup::QueueProxy).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn activator() {
+                super::$name(Setup::Activator).await;
+            }
+
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn both_in_a_row() {
+                super::$name(Setup::Both).await;
+            }
+        }
+    )+};
+}
+
 mod bodies;
 mod clients;
 mod drain;
+mod h1_apps;
+mod h1_bodies;
+mod h1_messages;
+mod limits;
+mod smuggling;
 mod streams;
 mod timeouts;
 mod upgrades;

@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::support::{Call, HOPS, NAME, SOON, Setup, host};
+use crate::support::{Call, NAME, SOON, Setup, Way, host};
 
 #[tokio::test]
 async fn each_piece_comes_before_the_next_is_made() {
-    for hop in HOPS {
-        let way = Setup::new(hop).limit(1).start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).start().await;
         for h2 in [false, true] {
             let (call, pieces) = Call::post_pieces(&host(NAME), "/echo");
             let call = if h2 { call.h2() } else { call };
@@ -32,8 +32,8 @@ async fn each_piece_comes_before_the_next_is_made() {
 
 #[tokio::test]
 async fn events_come_one_by_one() {
-    for hop in HOPS {
-        let way = Setup::new(hop).limit(1).start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).start().await;
         for h2 in [false, true] {
             let gate = way.lab.gate(&format!("rest-{h2}"));
             let call = way.get(&format!("/sse?n=3&ms=1&hold={gate}"));
@@ -48,8 +48,8 @@ async fn events_come_one_by_one() {
 
 #[tokio::test]
 async fn a_client_that_goes_in_the_middle_is_told_to_the_app() {
-    for hop in HOPS {
-        let way = Setup::new(hop).limit(1).start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).start().await;
         let gate = way.lab.gate("never");
         for (id, h2) in [("h1", false), ("h2", true)] {
             let call = way.get(&format!("/sse?n=2&hold={gate}")).id(id);
@@ -69,8 +69,8 @@ async fn a_client_that_goes_in_the_middle_is_told_to_the_app() {
 
 #[tokio::test]
 async fn an_answer_may_come_before_the_upload_ends() {
-    for hop in HOPS {
-        let way = Setup::new(hop).limit(1).start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).start().await;
         for h2 in [false, true] {
             let (call, pieces) = Call::post_pieces(&host(NAME), "/early");
             let call = if h2 { call.h2() } else { call };

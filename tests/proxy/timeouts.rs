@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::support::{Call, HOPS, Lab, NAME, Raw, SOON, Setup, Wire, host, wait_until};
+use crate::support::{Call, Lab, NAME, Raw, SOON, Setup, Way, Wire, host, wait_until};
 
 #[tokio::test]
 async fn each_stage_says_which_it_was() {
-    for hop in HOPS {
-        let way = Setup::new(hop).limit(1).timeout("responseStart", "1s").start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).timeout("responseStart", "1s").start().await;
         let late = way.get("/hang").send(way.traffic).await.unwrap();
         assert!(late.error(504, "").contains("response start"), "{way}: {late}");
-        let way = Setup::new(hop).limit(1).timeout("request", "1s").start().await;
+        let way = Way::through(setup).limit(1).timeout("request", "1s").start().await;
         let held = way.send(way.get("/hang").id("held"));
         way.reached("held").await;
         // The one in line is bounded too.
@@ -30,7 +30,7 @@ async fn each_stage_says_which_it_was() {
         assert!(late.header("grpc-message").contains("request"), "{way}: {late}");
         assert_eq!(way.get("/").send(way.traffic).await.unwrap().status, 200, "{way}: the slot is free");
 
-        let way = Setup::new(hop).limit(1).timeout("idle", "1s").start().await;
+        let way = Way::through(setup).limit(1).timeout("idle", "1s").start().await;
         let (call, pieces) = Call::post_pieces(&host(NAME), "/sink");
         let stalled = way.send(call);
         pieces.send("first".into()).await.unwrap();
@@ -62,8 +62,8 @@ async fn activation_is_bounded() {
 
 #[tokio::test]
 async fn a_queued_request_that_is_over_never_reaches_the_app() {
-    for hop in HOPS {
-        let way = Setup::new(hop).limit(1).timeout("request", "2s").start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).timeout("request", "2s").start().await;
         let gate = way.lab.gate("end");
         let mut first = way.get(&format!("/sse?n=2&hold={gate}")).open(way.traffic).await.unwrap();
         first.chunk().await.unwrap().unwrap();
@@ -79,8 +79,8 @@ async fn a_queued_request_that_is_over_never_reaches_the_app() {
 
 #[tokio::test]
 async fn a_silent_stream_is_cut_not_ended() {
-    for hop in HOPS {
-        let way = Setup::new(hop).limit(1).timeout("idle", "1s").start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).timeout("idle", "1s").start().await;
         let gate = way.lab.gate("rest");
         for (id, h2) in [("h1", false), ("h2", true)] {
             let call = way.get(&format!("/sse?n=2&hold={gate}")).id(id);
@@ -100,8 +100,8 @@ async fn a_silent_stream_is_cut_not_ended() {
 
 #[tokio::test]
 async fn http_1_0_sees_the_difference_too() {
-    for hop in HOPS {
-        let way = Setup::new(hop).limit(1).timeout("idle", "1s").start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).timeout("idle", "1s").start().await;
         let gate = way.lab.gate("rest");
         let mut raw = Raw::connect(way.traffic).await;
         raw.send(format!("GET /sse?n=2&hold={gate} HTTP/1.0\r\nhost: {}\r\n\r\n", host(NAME))).await;
@@ -114,8 +114,8 @@ async fn http_1_0_sees_the_difference_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_reads_nothing_more_loses_its_slot() {
-    for hop in HOPS {
-        let way = Setup::new(hop).limit(1).timeout("idle", "2s").start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).timeout("idle", "2s").start().await;
         for (id, h2) in [("h1", false), ("h2", true)] {
             let call = way.get("/bytes?n=1073741824").id(id);
             let mut open = if h2 { call.h2() } else { call }.open(way.traffic).await.unwrap();
@@ -132,8 +132,8 @@ async fn a_client_that_reads_nothing_more_loses_its_slot() {
 
 #[tokio::test]
 async fn an_upload_that_moves_and_an_app_that_thinks_are_not_idle() {
-    for hop in HOPS {
-        let way = Setup::new(hop).timeout("idle", "2s").timeout("responseStart", "3s").start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).timeout("idle", "2s").timeout("responseStart", "3s").start().await;
         let (call, pieces) = Call::post_pieces(&host(NAME), "/sink");
         let upload = way.send(call);
         // Longer than either bound in all.
@@ -145,7 +145,7 @@ async fn an_upload_that_moves_and_an_app_that_thinks_are_not_idle() {
         let upload = upload.await.unwrap().unwrap();
         assert_eq!((upload.status, &upload.json()["bytes"]), (200, &60.into()), "{way}: {upload}");
 
-        let way = Setup::new(hop).timeout("idle", "1s").start().await;
+        let way = Way::through(setup).timeout("idle", "1s").start().await;
         let thinks = way.get("/sleep?ms=2500").send(way.traffic).await.unwrap();
         assert_eq!(thinks.status, 200, "{way}: {thinks}");
         let body = way.post("/sleep?ms=2500", "with a body").send(way.traffic).await.unwrap();
@@ -160,8 +160,8 @@ async fn an_upload_that_moves_and_an_app_that_thinks_are_not_idle() {
 
 #[tokio::test]
 async fn a_tunnel_is_idle_when_both_are_silent() {
-    for hop in HOPS {
-        let mut way = Setup::new(hop).limit(1).timeout("idle", "2s").start().await;
+    for setup in Setup::ALL {
+        let mut way = Way::through(setup).limit(1).timeout("idle", "2s").start().await;
         let mut raw = Raw::connect(way.traffic).await;
         let head =
             "GET /ws-echo HTTP/1.1\r\nconnection: Upgrade\r\nupgrade: echo\r\nx-request-id: ws\r\nhost: ";

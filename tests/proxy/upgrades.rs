@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{HOPS, Lab, NAME, QueueProxy, Raw, SOON, Setup, Way, host, wait_until};
+use crate::support::{Lab, NAME, QueueProxy, Raw, SOON, Setup, Way, host, wait_until};
 
 /// "Going Away", as a server sends it.
 const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
@@ -36,8 +36,8 @@ async fn tunnel(to: SocketAddr, protocol: &str, id: &str) -> Raw {
 
 #[tokio::test]
 async fn a_tunnel_is_in_flight_until_it_is_closed() {
-    for hop in HOPS {
-        let way = Setup::new(hop).limit(1).start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).start().await;
         for protocol in ["websocket", "echo"] {
             let mut raw = tunnel(way.traffic, protocol, protocol).await;
             raw.send(TEXT).await;
@@ -56,8 +56,8 @@ async fn a_tunnel_is_in_flight_until_it_is_closed() {
 
 #[tokio::test]
 async fn sigterm_says_going_away_between_two_frames() {
-    for hop in HOPS {
-        let mut way = Setup::new(hop).start().await;
+    for setup in Setup::ALL {
+        let mut way = Way::through(setup).start().await;
         let mut raw = tunnel(way.traffic, "websocket", "ws").await;
         let mut other = tunnel(way.traffic, "echo", "echo").await;
         raw.send(TEXT).await;
@@ -76,8 +76,8 @@ async fn sigterm_says_going_away_between_two_frames() {
 
 #[tokio::test]
 async fn a_client_that_answers_no_close_does_not_hold_the_program_up() {
-    for hop in HOPS {
-        let mut way = Setup::new(hop).start().await;
+    for setup in Setup::ALL {
+        let mut way = Way::through(setup).start().await;
         let mut raw = tunnel(way.traffic, "websocket", "ws").await;
         // In the middle of a frame that never ends.
         raw.send(&TEXT[..4]).await;
@@ -226,8 +226,8 @@ async fn connect_h2(
 
 #[tokio::test]
 async fn an_extended_connect_reaches_an_http_1_app() {
-    for hop in HOPS {
-        let mut way = Setup::new(hop).limit(1).start().await;
+    for setup in Setup::ALL {
+        let mut way = Way::through(setup).limit(1).start().await;
         let (response, mut send) = connect_h2(&way, "websocket", "/ws-echo").await;
         assert_eq!(response.status(), 200, "{way}: {response:?}");
         for name in ["upgrade", "connection", "sec-websocket-accept"] {
@@ -249,8 +249,8 @@ async fn an_extended_connect_reaches_an_http_1_app() {
 
 #[tokio::test]
 async fn an_app_that_does_not_agree_is_no_tunnel() {
-    for hop in HOPS {
-        let way = Setup::new(hop).limit(1).start().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).start().await;
         // Over CONNECT, its 200 would be one.
         let (response, _send) = connect_h2(&way, "websocket", "/").await;
         assert_eq!(response.status(), 502, "{way}: {response:?}");

@@ -1,225 +1,187 @@
-//! One app behind a queue-proxy, behind `serve`, and behind both in a row: what must hold, holds on every way.
+//! The three ways a request can go: through a queue-proxy, through the activator (`serve`), through both in a row.
 
-use std::fmt;
 use std::net::SocketAddr;
-use std::process::Command;
+use std::ops::Deref;
 
-use serde_json::{Value, json};
-
-use super::client::{Call, Reply};
-use super::lab::{Lab, port_range};
-use super::program::{Program, testapp_path};
+use super::lab::Lab;
+use super::program::{Program, relay_path, testapp};
 use super::serve::{QueueProxy, Serve, host};
-use super::wait::{LONG, SOON, holds, wait_until};
 use super::yaml::Yaml;
 
-/// Which of ours are in the way.
+/// Which hops a request crosses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hop {
+pub(crate) enum Setup {
+    /// `pilotlight queue-proxy` in front of an app.
     QueueProxy,
-    Serve,
-    /// `serve`, whose process is a queue-proxy in front of the app.
+    /// `pilotlight serve`, whose process is the app.
+    Activator,
+    /// `pilotlight serve`, whose process is a queue-proxy in front of the app.
     Both,
 }
 
-/// Every way.
-pub(crate) const HOPS: [Hop; 3] = [Hop::QueueProxy, Hop::Serve, Hop::Both];
-
-/// How to build a way; the app is testapp unless [`Setup::app`] says otherwise.
-pub(crate) struct Setup {
-    hop: Hop,
-    app: Vec<String>,
-    limit: u32,
-    /// Path in the YAML, flag of the queue-proxy, value.
-    settings: Vec<(&'static str, &'static str, Value)>,
+/// What stands behind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum App<'a> {
+    /// testapp with these arguments; its record is [`Hops::record`].
+    Testapp(&'a [&'a str]),
+    /// Something that the test runs itself.
+    At(SocketAddr),
 }
 
-/// A way that is up.
-pub(crate) struct Way {
-    pub(crate) hop: Hop,
-    pub(crate) lab: Lab,
-    pub(crate) traffic: SocketAddr,
-    pub(crate) serve: Option<Serve>,
-    pub(crate) proxy: Option<QueueProxy>,
-    pub(crate) app: Option<Program>,
+/// How to start the hops.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options<'a> {
+    /// Requests at the app at once; 0 = unlimited.
+    pub(crate) limit: u32,
+    /// More flags that `serve` and `queue-proxy` have both: they go to the first hop, which clients meet.
+    pub(crate) flags: &'a [&'a str],
+    /// `--protocol` / `spec.protocol` of every hop.
+    pub(crate) protocol: &'a str,
+    /// `spec.timeouts` and the queue-proxy's flags: (`responseStart`, `response-start-timeout`, "1s").
+    pub(crate) timeouts: &'a [(&'a str, &'a str, &'a str)],
 }
 
-/// The one service.
-pub(crate) const NAME: &str = "app";
+/// Running hops, ready.
+pub(crate) struct Hops {
+    pub(crate) setup: Setup,
+    /// Where clients go.
+    pub(crate) addr: SocketAddr,
+    /// Where any host, and none, is good enough.
+    pub(crate) any_host: SocketAddr,
+    /// Metrics of the first hop.
+    pub(crate) admin: SocketAddr,
+    /// The host that reaches the app.
+    pub(crate) host: String,
+    /// For `Lab::records`, when the app is testapp.
+    pub(crate) record: &'static str,
+    first: First,
+    _app: Option<Program>,
+}
+
+enum First {
+    QueueProxy(QueueProxy),
+    Serve(Serve),
+}
 
 // === impl Setup ===
 
 impl Setup {
-    pub(crate) fn new(hop: Hop) -> Self {
-        Self { hop, app: Vec::new(), limit: 0, settings: Vec::new() }
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::QueueProxy, Self::Activator, Self::Both];
+}
+
+// === impl Options ===
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        Self { limit: 0, flags: &[], protocol: "auto", timeouts: &[] }
+    }
+}
+
+// === impl Hops ===
+
+impl Hops {
+    /// Starts them with the defaults.
+    pub(crate) async fn start(lab: &Lab, setup: Setup, app: App<'_>) -> Self {
+        Self::start_with(lab, setup, app, Options::default()).await
     }
 
-    /// Another app: it listens on `$(PORT)`.
-    pub(crate) fn app(mut self, command: &[&str]) -> Self {
-        self.app = command.iter().map(ToString::to_string).collect();
-        self
-    }
-
-    pub(crate) fn limit(mut self, limit: u32) -> Self {
-        self.limit = limit;
-        self
-    }
-
-    /// One of `timeouts`, on every hop.
-    pub(crate) fn timeout(self, which: &'static str, value: &str) -> Self {
-        let (path, flag) = match which {
-            "idle" => ("timeouts.idle", "idle-timeout"),
-            "request" => ("timeouts.request", "request-timeout"),
-            "responseStart" => ("timeouts.responseStart", "response-start-timeout"),
-            "drain" => ("timeouts.drain", "drain-timeout"),
-            _ => panic!("{which}"),
+    /// Starts them, and brings the app up where it starts with the first request.
+    pub(crate) async fn start_with(lab: &Lab, setup: Setup, app: App<'_>, options: Options<'_>) -> Self {
+        let record = "app";
+        let path = lab.text_path("app.jsonl");
+        // In front of the activator alone, testapp is started by it; else it stands by itself.
+        let (running, at) = match app {
+            App::At(addr) => (None, Some(addr)),
+            App::Testapp(_) if setup == Setup::Activator => (None, None),
+            App::Testapp(args) => {
+                let (program, addr) = testapp(lab.dir(), &[&["--record", &path], args].concat()).await;
+                (Some(program), Some(addr))
+            }
         };
-        self.set(path, flag, value)
-    }
-
-    /// A setting of both hops.
-    pub(crate) fn set(mut self, path: &'static str, flag: &'static str, value: impl Into<Value>) -> Self {
-        self.settings.push((path, flag, value.into()));
-        self
-    }
-
-    /// Starts it and sends a first request, so that everything is warm.
-    pub(crate) async fn start(self) -> Way {
-        let lab = Lab::new();
-        let (first, _) = port_range(2);
-        let record = lab.text_path(&format!("{NAME}.jsonl"));
-        let app = if self.app.is_empty() {
-            let testapp = testapp_path().to_str().unwrap();
-            [testapp, "--port", "$(PORT)", "--record", &record].map(str::to_owned).to_vec()
-        } else {
-            self.app.clone()
-        };
-        let mut flags = vec!["--concurrency".to_owned(), self.limit.to_string()];
-        let mut yaml = Yaml::testapp(NAME, &lab.path("unused")).limit(self.limit).max(1);
-        for (path, flag, value) in &self.settings {
-            yaml = yaml.set(path, value.clone());
-            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            flags.extend([format!("--{flag}"), value]);
+        let (limit, proxy_flags) = (options.limit.to_string(), proxy_timeouts(&options));
+        if setup == Setup::QueueProxy {
+            let mut args = vec!["--concurrency", &limit, "--queue", "1000", "--protocol", options.protocol];
+            args.extend(proxy_flags.iter().map(String::as_str));
+            args.extend(options.flags);
+            let proxy = QueueProxy::start(lab, at.unwrap(), &args).await.ready().await;
+            let (addr, admin) = (proxy.traffic, proxy.admin);
+            let (host, first) = ("any.host".to_owned(), First::QueueProxy(proxy));
+            return Self { setup, addr, any_host: addr, admin, host, record, first, _app: running };
         }
-        let at = |port: &str| -> Vec<String> { app.iter().map(|a| a.replace("$(PORT)", port)).collect() };
-        let mut way = match self.hop {
-            Hop::QueueProxy => {
-                let command = at(&first.to_string());
-                let mut program = Command::new(&command[0]);
-                program.args(&command[1..]).env("PORT", first.to_string());
-                let app = Program::spawn(program, lab.dir());
-                let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-                let proxy =
-                    QueueProxy::start(&lab, ([127, 0, 0, 1], first).into(), &flags).await.ready().await;
-                let traffic = proxy.traffic;
-                Way { hop: self.hop, lab, traffic, serve: None, proxy: Some(proxy), app: Some(app) }
+        let mut service = match (setup, at) {
+            (Setup::Activator, None) => {
+                let App::Testapp(args) = app else { unreachable!() };
+                lab.app(record).args(args)
             }
-            Hop::Serve | Hop::Both => {
-                let command = if self.hop == Hop::Serve {
-                    app.clone()
-                } else {
-                    let app =
-                        at(&first.to_string()).into_iter().map(|a| quoted(&a)).collect::<Vec<_>>().join(" ");
-                    let ours = quoted(env!("CARGO_BIN_EXE_pilotlight"));
-                    let flags = flags.join(" ");
-                    let script = format!(
-                        "PORT={first} {app} & exec {ours} queue-proxy --listen 127.0.0.1:$PORT \
-                         --admin 127.0.0.1:0 --app 127.0.0.1:{first} {flags}"
-                    );
-                    // A queue-proxy holds connections until its app is there; serve must not take it for ready before.
-                    vec!["sh".into(), "-c".into(), script]
-                };
-                let yaml = yaml.set("process.command", json!(command)).set("scaling.min", 1);
-                let serve = lab.services(&[&yaml]).serve().start().await;
-                serve.wait_service(NAME, "ready", |s| s["state"] == "ready").await;
-                let traffic = serve.traffic;
-                Way { hop: self.hop, lab, traffic, serve: Some(serve), proxy: None, app: None }
+            (Setup::Activator, Some(addr)) => {
+                let relay = relay_path().to_str().unwrap();
+                lab.app(record).command(&[relay, &addr.to_string()])
+            }
+            (_, at) => {
+                let app = at.unwrap().to_string();
+                let mut command = format!(
+                    "exec {} queue-proxy --listen 127.0.0.1:$PORT --admin 127.0.0.1:0 --app {app} --concurrency {limit} --queue 1000 --protocol {}",
+                    env!("CARGO_BIN_EXE_pilotlight"),
+                    options.protocol
+                );
+                for flag in &proxy_flags {
+                    command = format!("{command} {flag}");
+                }
+                lab.app(record).command(&["sh", "-c", &command])
             }
         };
-        way.warm().await;
-        way
+        // It stays: what is tested here is not the way back to zero.
+        service = service.limit(options.limit).max(1).set("scaling.min", 1).set("buffer.requests", 1000);
+        if setup == Setup::Activator {
+            service = service.set("protocol", options.protocol);
+        }
+        for (field, _, value) in options.timeouts {
+            service = service.set(&format!("timeouts.{field}"), *value);
+        }
+        Self::serve(lab, setup, service, options, running).await
+    }
+
+    async fn serve(
+        lab: &Lab,
+        setup: Setup,
+        service: Yaml,
+        options: Options<'_>,
+        app: Option<Program>,
+    ) -> Self {
+        let mut builder = lab.services(&[&service]).serve().service_ports(1);
+        for flag in options.flags {
+            builder = builder.arg(flag);
+        }
+        let mut serve = builder.start().await;
+        let any_host = serve.listening("default/app").await;
+        serve.wait_service("app", "ready", |s| s["state"] == "ready").await;
+        let (addr, admin) = (serve.traffic, serve.admin);
+        let first = First::Serve(serve);
+        Self { setup, addr, any_host, admin, host: host("app"), record: "app", first, _app: app }
+    }
+
+    /// A metric of the first hop: the sum over the series of `name` that hold all of `labels`.
+    pub(crate) async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = super::client::Call::get("localhost", "/metrics").send(self.admin).await.unwrap().text();
+        let series = text.lines().filter(|line| line.starts_with(name) && line.contains(labels));
+        series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum()
     }
 }
 
-/// For a shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
+/// The first hop's program.
+impl Deref for Hops {
+    type Target = Program;
 
-// === impl Way ===
-
-#[allow(clippy::unused_self, reason = "a call goes the way that it is asked of")]
-impl Way {
-    async fn warm(&mut self) {
-        let to = self.traffic;
-        wait_until(LONG, format!("{self}: answers"), async || {
-            match Call::get(&host(NAME), "/").id("warm").send(to).await {
-                Ok(reply) if reply.status < 500 => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        })
-        .await;
-    }
-
-    /// GET to the app.
-    pub(crate) fn get(&self, path: &str) -> Call {
-        Call::get(&host(NAME), path)
-    }
-
-    /// POST to the app.
-    pub(crate) fn post(&self, path: &str, body: impl Into<bytes::Bytes>) -> Call {
-        Call::post(&host(NAME), path, body)
-    }
-
-    /// Sends a call, as a task that runs by itself.
-    pub(crate) fn send(&self, call: Call) -> tokio::task::JoinHandle<Result<Reply, String>> {
-        let traffic = self.traffic;
-        tokio::spawn(async move { call.send(traffic).await })
-    }
-
-    /// The program that is nearest to the client.
-    pub(crate) fn front(&mut self) -> &mut Program {
-        match (&mut self.serve, &mut self.proxy) {
-            (Some(serve), _) => serve,
-            (_, Some(proxy)) => proxy,
-            _ => unreachable!("one of them is there"),
+    fn deref(&self) -> &Program {
+        match &self.first {
+            First::QueueProxy(proxy) => proxy,
+            First::Serve(serve) => serve,
         }
     }
-
-    /// Its admin port.
-    pub(crate) fn admin(&self) -> SocketAddr {
-        self.serve.as_ref().map_or_else(|| self.proxy.as_ref().unwrap().admin, |serve| serve.admin)
-    }
-
-    /// Waits until a request is at the app.
-    pub(crate) async fn reached(&self, id: &str) {
-        let what = format!("{self}: {id} is at the app");
-        wait_until(SOON, what, async || holds(self.lab.reached(NAME, id), "not yet")).await;
-    }
-
-    /// Waits until the app is done with a request; whether it was answered to its end.
-    pub(crate) async fn done(&self, id: &str) -> bool {
-        let done = wait_until(SOON, format!("{self}: the app is done with {id}"), async || {
-            let done = self.lab.events(NAME, "done");
-            done.iter().find(|r| r.id.as_deref() == Some(id)).cloned().ok_or(format!("{done:?}"))
-        });
-        done.await.complete.unwrap()
-    }
-
-    /// Waits until nothing is in flight as the program in front sees it.
-    pub(crate) async fn idle(&self) {
-        wait_until(SOON, format!("{self}: nothing in flight"), async || {
-            let metrics = Call::get("localhost", "/metrics").send(self.admin()).await?.text();
-            let line = metrics.lines().find(|l| l.starts_with("pilotlight_service_in_flight"));
-            let line = line.ok_or_else(|| metrics.clone())?.to_owned();
-            holds(line.ends_with(" 0"), line)
-        })
-        .await;
-    }
 }
 
-impl fmt::Display for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", self.hop)
-    }
+fn proxy_timeouts(options: &Options<'_>) -> Vec<String> {
+    let flags = options.timeouts.iter().filter(|(_, flag, _)| !flag.is_empty());
+    flags.flat_map(|(_, flag, value)| [format!("--{flag}"), (*value).to_owned()]).collect()
 }

@@ -34,23 +34,32 @@ pub(crate) async fn testapp(mark: &Path, args: &[&str]) -> (Program, SocketAddr)
     (app, addr)
 }
 
-/// `cargo test` builds examples beside the test binaries; `cargo test --test NAME` does not, so then it is built here.
+/// Where testapp is.
 pub(crate) fn testapp_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let this = std::env::current_exe().unwrap();
-        let profile = this.ancestors().nth(2).unwrap();
-        let path = profile.join("examples/testapp");
-        if !path.exists() {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let mut build = Command::new(cargo);
-            build.args(["build", "--example", "testapp", "--manifest-path"]);
-            build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-            build.args(profile.ends_with("release").then_some("--release"));
-            assert!(build.status().unwrap().success(), "testapp does not build");
-        }
-        path
-    })
+    PATH.get_or_init(|| built("testapp"))
+}
+
+/// Where the example `relay` is.
+pub(crate) fn relay_path() -> &'static Path {
+    static PATH: OnceLock<PathBuf> = OnceLock::new();
+    PATH.get_or_init(|| built("relay"))
+}
+
+/// `cargo test` builds examples beside the test binaries; `cargo test --test NAME` does not, so then it is built here.
+fn built(name: &str) -> PathBuf {
+    let this = std::env::current_exe().unwrap();
+    let profile = this.ancestors().nth(2).unwrap();
+    let path = profile.join("examples").join(name);
+    if !path.exists() {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let mut build = Command::new(cargo);
+        build.args(["build", "--example", name, "--manifest-path"]);
+        build.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
+        build.args(profile.ends_with("release").then_some("--release"));
+        assert!(build.status().unwrap().success(), "{name} does not build");
+    }
+    path
 }
 
 // === impl Program ===

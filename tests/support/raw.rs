@@ -54,6 +54,37 @@ impl Raw {
         self.text()
     }
 
+    /// Sends as much as the peer takes; a peer that closes is fine.
+    pub(crate) async fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.write_all(bytes.as_ref()).await.is_ok()
+    }
+
+    /// No more from us; still reads.
+    pub(crate) async fn finish(&mut self) {
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// Reads to the end of the connection: all that was read as text, and whether it ended by a reset.
+    pub(crate) async fn closed(&mut self) -> (String, bool) {
+        let reading = async {
+            loop {
+                match self.stream.read_buf(&mut self.read).await {
+                    Ok(0) => return false,
+                    Ok(_) => {}
+                    Err(_) => return true,
+                }
+            }
+        };
+        let end = tokio::time::timeout(SOON, reading).await;
+        let reset = end.unwrap_or_else(|_| panic!("not closed: {:?}", self.text()));
+        (self.text(), reset)
+    }
+
+    /// Forgets what was read.
+    pub(crate) fn forget(&mut self) {
+        self.read.clear();
+    }
+
     /// What has come and can be read without waiting.
     pub(crate) fn peek(&mut self) -> String {
         while self.stream.try_read_buf(&mut self.read).is_ok_and(|n| n > 0) {}

@@ -52,6 +52,15 @@ fn defaults() {
     assert_eq!(c.service_ports, Some(PortRange { first: 20000, last: 20999 }));
     assert_eq!(c.state_dir.to_str(), Some("/h/.local/state/pilotlight"));
     assert_eq!((c.log.format, c.log.level), (LogFormat::Text, LogLevel::Info));
+    let connections = c.connections;
+    assert_eq!((connections.most, connections.header_timeout), (None, Duration::from_secs(30)));
+    assert_eq!(connections.keep_alive_timeout, Duration::from_secs(620));
+    let q = queue_proxy(&[]);
+    assert_eq!(q.connections, connections);
+    let q = queue_proxy(&["--max-connections", "9", "--header-timeout", "0s", "--keep-alive-timeout", "5s"]);
+    assert_eq!((q.connections.most, q.connections.header_timeout), (Some(9), Duration::ZERO));
+    let bad = mistakes(&["queue-proxy", "--max-connections", "0", "--header-timeout", "soon"], &[]);
+    assert!(bad.len() == 2 && bad[0].contains("1000000, or auto"), "{bad:?}");
     let q = queue_proxy(&[]);
     assert_eq!((q.listen.to_string(), q.app.to_string()), ("127.0.0.1:8012".into(), "127.0.0.1:8080".into()));
     assert_eq!((q.concurrency.limit, q.concurrency.queue), (0, 100));

@@ -1,0 +1,143 @@
+//! One HTTP/1.1 connection to an app, and how much it may say before it answers.
+//!
+//! hyper skips interim responses (1xx) without counting them. The connection counts what comes between a request and
+//! the head of its response, so that an app cannot keep us busy with 1xx.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+
+use super::body::RequestBody;
+use super::fault::TooManyInterims;
+
+/// Bounds what one app can make us hold: the head of a response, and what is read ahead of a slow client.
+pub const MAX_READ_BUFFER: usize = 64 * 1024;
+const MAX_RESPONSE_HEADERS: usize = 256;
+/// What may come before a response's head: thousands of interim responses, and what is read ahead of the head.
+const MAX_BEFORE_HEAD: usize = 4 * MAX_READ_BUFFER;
+
+/// Sends requests, one after the other.
+#[derive(Debug)]
+pub struct Sender {
+    inner: http1::SendRequest<RequestBody>,
+    waits: Arc<AtomicBool>,
+    connection: AbortHandle,
+}
+
+#[derive(Debug)]
+struct AppStream {
+    stream: TcpStream,
+    /// A request was sent and its response's head is not there.
+    waits: Arc<AtomicBool>,
+    before_head: usize,
+}
+
+// === impl Sender ===
+
+impl Sender {
+    /// Speaks HTTP/1.1 on `stream`.
+    pub async fn handshake(stream: TcpStream) -> io::Result<Self> {
+        let waits = Arc::new(AtomicBool::new(false));
+        let stream = AppStream { stream, waits: waits.clone(), before_head: 0 };
+        let (inner, connection) = http1::Builder::new()
+            .max_buf_size(MAX_READ_BUFFER)
+            .max_header_size(MAX_READ_BUFFER)
+            .max_headers(MAX_RESPONSE_HEADERS)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        // Its errors reach the request that is on it; between requests nobody minds.
+        let task = tokio::spawn(async move { drop(connection.with_upgrades().await) });
+        Ok(Self { inner, waits, connection: task.abort_handle() })
+    }
+
+    /// Sends a request and waits for its response's head. Gives it back if it was not sent.
+    pub async fn try_send_request(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
+        self.waits.store(true, Relaxed);
+        let answered = self.inner.try_send_request(request).await;
+        self.waits.store(false, Relaxed);
+        answered
+    }
+
+    /// Whether it can take a request now.
+    pub fn is_ready(&self) -> bool {
+        self.inner.is_ready()
+    }
+
+    /// Whether it never will again.
+    pub fn is_closed(&self) -> bool {
+        self.inner.is_closed()
+    }
+
+    /// Waits until it can take a request.
+    pub async fn ready(&mut self) -> Result<(), hyper::Error> {
+        self.inner.ready().await
+    }
+
+    /// Ends the connection, whatever it is at.
+    pub fn abort(self) {
+        self.connection.abort();
+    }
+}
+
+// === impl AppStream ===
+
+impl AsyncRead for AppStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if self.waits.load(Relaxed) {
+            self.before_head += buf.filled().len() - before;
+            if self.before_head > MAX_BEFORE_HEAD {
+                let error = TooManyInterims(MAX_BEFORE_HEAD);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
+        } else {
+            self.before_head = 0;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for AppStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,151 @@
+//! HTTP/1.1: bodies and trailers both ways, and answers that come before the body was sent.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use crate::support::{App, Hops, Lab, Raw, RawApp, SOON, Setup, holds, wait_until};
+
+on_each_setup!(
+    chunks_and_trailers_pass_both_ways,
+    a_get_keeps_its_body,
+    an_early_response_comes_while_the_body_is_sent,
+    a_response_that_is_complete_before_the_body_frees_the_app,
+    an_app_that_refuses_a_body_is_heard,
+);
+
+async fn chunks_and_trailers_pass_both_ways(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::start(|mut conn| async move {
+        while let Some(message) = conn.message().await {
+            assert_eq!(message.trailers, "x-sum: 7\r\n", "{message:?}");
+            assert_eq!(message.body, b"hello world");
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-check\r\n\r\n";
+            conn.send(format!("{head}5\r\nhello\r\n2;a=b\r\n, \r\n5\r\nworld\r\n0\r\nx-check: 42\r\n\r\n"))
+                .await
+                .unwrap();
+        }
+    })
+    .await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let mut client = Raw::connect(hops.addr).await;
+    for _ in 0..2 {
+        client.forget();
+        let head = format!(
+            "POST / HTTP/1.1\r\nhost: {}\r\nte: trailers\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n",
+            hops.host
+        );
+        client.send(format!("{head}6\r\nhello \r\n")).await;
+        client.send("5\r\nworld\r\n0\r\nx-sum: 7\r\n\r\n").await;
+        let text = client.until("x-check: 42\r\n\r\n").await;
+        assert!(text.contains("transfer-encoding: chunked"), "{text}");
+        assert!(!text.contains("a=b"), "chunk extensions end at a hop: {text}");
+        let body = text.split_once("\r\n\r\n").unwrap().1;
+        let data: String = body.split("\r\n").filter(|line| line.contains(['l', ','])).collect();
+        assert_eq!(data, "hello, world", "{text}");
+    }
+    assert_eq!(app.received().len(), 1);
+}
+
+async fn a_get_keeps_its_body(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::echoing().await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let mut client = Raw::connect(hops.addr).await;
+    let head = format!("GET /q HTTP/1.1\r\nhost: {}\r\n", hops.host);
+    client.send(format!("{head}content-length: 5\r\n\r\nhello")).await;
+    client.until("GET /q|hello").await;
+    client.forget();
+    client.send(format!("{head}transfer-encoding: chunked\r\n\r\n3\r\nyou\r\n0\r\n\r\n")).await;
+    client.until("GET /q|you").await;
+    client.forget();
+    client.send(format!("{head}transfer-encoding: chunked\r\n\r\n0\r\n\r\n")).await;
+    client.until("GET /q|").await;
+}
+
+async fn an_early_response_comes_while_the_body_is_sent(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::start(|mut conn| async move {
+        let Some(_) = conn.head().await else { return };
+        conn.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nearly\r\n").await.unwrap();
+        // The rest of the answer once all of the body is here.
+        let mut rest = 0;
+        while rest < 100_000 {
+            rest += conn.some().await;
+        }
+        conn.send("4\r\nlate\r\n0\r\n\r\n").await.unwrap();
+        conn.drain().await;
+    })
+    .await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let mut client = Raw::connect(hops.addr).await;
+    client.send(format!("POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: 100000\r\n\r\nabc", hops.host)).await;
+    let text = client.until("early").await;
+    assert!(text.starts_with("HTTP/1.1 200") && !text.contains("late"), "{text}");
+    client.send(vec![b'x'; 99_997]).await;
+    client.until("late\r\n0\r\n\r\n").await;
+}
+
+async fn a_response_that_is_complete_before_the_body_frees_the_app(setup: Setup) {
+    let lab = Lab::new();
+    let served = Arc::new(AtomicUsize::new(0));
+    let count = served.clone();
+    let app = RawApp::start(move |mut conn| {
+        let served = count.clone();
+        async move {
+            // It never reads the body, and keeps the connection open.
+            if conn.head().await.is_some() {
+                served.fetch_add(1, Ordering::SeqCst);
+                conn.send("HTTP/1.1 413 Content Too Large\r\ncontent-length: 3\r\n\r\nbig").await.unwrap();
+                std::future::pending::<()>().await;
+            }
+        }
+    })
+    .await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let mut client = Raw::connect(hops.addr).await;
+    let length = 1_u64 << 40;
+    client.send(format!("POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n\r\n", hops.host)).await;
+    client.stuff(1 << 20, Duration::from_millis(200)).await;
+    let text = client.until("big").await;
+    assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+    // It goes on sending, and is told to stop by the end of the connection.
+    wait_until(SOON, "the connection ends", async || holds(!client.try_send("x").await, "open")).await;
+    let idle = async || hops.metric("pilotlight_service_in_flight", "").await;
+    wait_until(SOON, "nothing is in flight", async || {
+        let n = idle().await;
+        holds(n == 0.0, n)
+    })
+    .await;
+    assert_eq!(served.load(Ordering::SeqCst), 1);
+}
+
+async fn an_app_that_refuses_a_body_is_heard(setup: Setup) {
+    let lab = Lab::new();
+    let answered = Arc::new(Notify::new());
+    let told = answered.clone();
+    let app = RawApp::start(move |mut conn| {
+        let answered = told.clone();
+        async move {
+            if conn.head().await.is_some() {
+                let head = "HTTP/1.1 413 Content Too Large\r\nconnection: close\r\n";
+                conn.send(format!("{head}content-length: 3\r\n\r\nbig")).await.unwrap();
+                conn.finish().await;
+                // As nginx does: it waits until the client has heard it, then closes with bytes unread.
+                answered.notified().await;
+            }
+        }
+    })
+    .await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let mut client = Raw::connect(hops.addr).await;
+    client.send(format!("POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: 100000000\r\n\r\n", hops.host)).await;
+    client.stuff(1 << 20, Duration::from_millis(200)).await;
+    let text = client.until("\r\n\r\nbig").await;
+    assert!(text.starts_with("HTTP/1.1 413"), "{text}");
+    answered.notify_one();
+    let (text, _) = client.closed().await;
+    assert_eq!(text.matches("HTTP/1.1").count(), 1, "{text}");
+}

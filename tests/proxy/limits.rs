@@ -1,0 +1,236 @@
+//! What one client may take: time for a head, bytes and fields of it, connections, open files.
+
+use std::process::Command;
+use std::time::Duration;
+
+use crate::support::{
+    App, Call, Hops, Lab, Options, Program, Raw, RawApp, SOON, Setup, Wire, holds, rss_bytes, testapp,
+    wait_until,
+};
+
+on_each_setup!(
+    a_head_that_does_not_come_ends_the_connection,
+    a_slow_response_is_no_rest,
+    too_large_heads_are_431_and_too_long_targets_414,
+    at_the_limit_connections_wait_to_be_accepted,
+    an_idle_connection_is_small,
+);
+
+async fn a_head_that_does_not_come_ends_the_connection(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::echoing().await;
+    let flags = ["--header-timeout", "500ms", "--keep-alive-timeout", "1s"];
+    let options = Options { flags: &flags, ..Options::default() };
+    let hops = Hops::start_with(&lab, setup, App::At(app.addr), options).await;
+    let line = format!("GET /x HTTP/1.1\r\nhost: {}\r\n", hops.host);
+    // Nothing at all, half a head, half a preface of HTTP/2, an empty line.
+    for beginning in ["", line.as_str(), "PRI * HT", "\r\n"] {
+        let mut client = Raw::connect(hops.addr).await;
+        client.send(beginning).await;
+        let (text, _) = client.closed().await;
+        assert_eq!(text, "", "{beginning:?}");
+    }
+    // Byte after byte, without an end: each is progress, the head's time passes all the same.
+    let mut client = Raw::connect(hops.addr).await;
+    client.send(&line).await;
+    wait_until(SOON, "the slow head is cut off", async || holds(!client.try_send("a").await, "open")).await;
+    // The second head of a connection has its time too.
+    let mut client = Raw::connect(hops.addr).await;
+    client.send(format!("{line}\r\n{line}")).await;
+    let (text, _) = client.closed().await;
+    assert_eq!(text.matches("HTTP/1.1 200").count(), 1, "{text}");
+    // A connection rests for a while, and is closed then.
+    let mut client = Raw::connect(hops.addr).await;
+    client.send(format!("{line}\r\n")).await;
+    let (text, reset) = client.closed().await;
+    assert!(text.ends_with("GET /x|") && !reset, "{text}");
+    assert_eq!(app.received().concat().matches("GET /x").count(), 2);
+}
+
+async fn a_slow_response_is_no_rest(setup: Setup) {
+    let lab = Lab::new();
+    let gate = lab.gate("end");
+    let flags = ["--header-timeout", "100ms", "--keep-alive-timeout", "100ms"];
+    let options = Options { flags: &flags, ..Options::default() };
+    let hops = Hops::start_with(&lab, setup, App::Testapp(&[]), options).await;
+    let mut held = Raw::connect(hops.addr).await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host);
+    held.send(get(&format!("/hold?file={gate}"))).await;
+    let mut stream = Raw::connect(hops.addr).await;
+    stream.send(get(&format!("/sse?n=2&ms=1&hold={gate}"))).await;
+    stream.until("data: 0").await;
+    let mut upload = Raw::connect(hops.addr).await;
+    upload.send(format!("POST /echo HTTP/1.1\r\nhost: {}\r\ncontent-length: 5\r\n\r\nhe", hops.host)).await;
+    // Meanwhile many connections are closed for their rest: the time has passed several times over.
+    for _ in 0..5 {
+        let mut client = Raw::connect(hops.addr).await;
+        client.send(get("/")).await;
+        client.closed().await;
+    }
+    gate.open();
+    held.until("HTTP/1.1 200").await;
+    stream.until("data: 1").await;
+    upload.send("llo").await;
+    upload.until("hello").await;
+}
+
+async fn too_large_heads_are_431_and_too_long_targets_414(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::echoing().await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let head =
+        |target: &str, fields: &str| format!("GET {target} HTTP/1.1\r\nhost: {}\r\n{fields}\r\n", hops.host);
+    let one_large = head("/x", &format!("a: {}\r\n", "b".repeat(1 << 20)));
+    let larger = head("/x", &format!("a: {}\r\n", "b".repeat(90_000)));
+    let many = head("/x", &"a: b\r\n".repeat(1000));
+    let many_large = head("/x", &format!("a: {}\r\n", "b".repeat(2000)).repeat(100));
+    let endless = one_large.trim_end().to_owned();
+    for (what, text) in [
+        ("one large field", &one_large),
+        ("a field that fits in what is read at once", &larger),
+        ("many fields", &many),
+        ("many large fields", &many_large),
+        ("no end", &endless),
+    ] {
+        refused(&hops, what, text, 431).await;
+    }
+    for length in [17_000, 65_000, 70_000, 1 << 20] {
+        let target = format!("/{}", "a".repeat(length));
+        refused(&hops, &format!("a target of {length}"), &head(&target, ""), 414).await;
+        let no_end = format!("GET {target}");
+        refused(&hops, &format!("a target of {length} without an end"), &no_end, 414).await;
+    }
+    let call = Call::get(&hops.host, &format!("/{}", "a".repeat(17_000)));
+    call.h2().send(hops.addr).await.unwrap().error(414, "");
+    assert!(app.received().is_empty(), "{:?}", app.received());
+    // What is large but allowed passes.
+    let mut client = Raw::connect(hops.addr).await;
+    client.send(head(&format!("/{}", "a".repeat(15_000)), &format!("a: {}\r\n", "b".repeat(30_000)))).await;
+    assert!(client.until("a|").await.starts_with("HTTP/1.1 200"));
+}
+
+/// Sends all of it, as a client that does not listen, and hears the answer all the same.
+async fn refused(hops: &Hops, what: &str, text: &str, status: u16) {
+    let mut client = Raw::connect(hops.addr).await;
+    client.try_send(text).await;
+    let (answer, _) = client.closed().await;
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {answer:?}");
+    if status == 414 {
+        assert!(answer.contains("\"code\":\"target_too_long\""), "{what}: {answer}");
+    }
+}
+
+async fn at_the_limit_connections_wait_to_be_accepted(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::echoing().await;
+    let options = Options { flags: &["--max-connections", "3"], ..Options::default() };
+    let hops = Hops::start_with(&lab, setup, App::At(app.addr), options).await;
+    let get = format!("GET /x HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host);
+    let mut open = Vec::new();
+    for _ in 0..3 {
+        let mut client = Raw::connect(hops.addr).await;
+        client.send(&get).await;
+        client.until("GET /x|").await;
+        open.push(client);
+    }
+    // The kernel takes it, and nobody answers yet; those who are in are served.
+    let mut waits = Raw::connect(hops.addr).await;
+    waits.send(&get).await;
+    for client in &mut open {
+        client.forget();
+        client.send(&get).await;
+        client.until("GET /x|").await;
+    }
+    assert_eq!(waits.peek(), "");
+    drop(open.pop());
+    waits.until("GET /x|").await;
+    // Admin has places of its own: `Hops::metric` would have failed.
+    assert!(hops.metric("process_open_fds", "").await > 0.0);
+}
+
+async fn an_idle_connection_is_small(setup: Setup) {
+    const CONNECTIONS: usize = 400;
+    /// Of which hyper's read buffer is 8 KiB and its write buffer about as much.
+    const MOST: u64 = 32 * 1024;
+    let lab = Lab::new();
+    let app = RawApp::echoing().await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let get = format!("GET /x HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host);
+    let mut open = Vec::new();
+    let mut before = 0;
+    for n in 0..CONNECTIONS + 20 {
+        if n == 20 {
+            before = rss_bytes(hops.pid());
+        }
+        let mut client = Raw::connect(hops.addr).await;
+        client.send(&get).await;
+        client.until("GET /x|").await;
+        open.push(client);
+    }
+    let each = rss_bytes(hops.pid()).saturating_sub(before) / CONNECTIONS as u64;
+    eprintln!("{setup:?}: {each} bytes a connection at rest");
+    assert!(each < MOST, "{each} bytes a connection");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn running_out_of_open_files_breaks_nothing() {
+    let lab = Lab::new();
+    let (_app, addr) = testapp(lab.dir(), &[]).await;
+    let mut command = Command::new("sh");
+    let proxy = env!("CARGO_BIN_EXE_pilotlight");
+    let run = format!(
+        "ulimit -n 60; exec {proxy} queue-proxy --listen 127.0.0.1:0 --admin 127.0.0.1:0 --app {addr} --max-connections 1000"
+    );
+    command.args(["-c", &run]);
+    let mut proxy = Program::spawn(command, lab.dir());
+    let (to, admin) = (proxy.listening("traffic").await, proxy.listening("admin").await);
+    let get = || Call::get("x", "/");
+    wait_until(SOON, "it serves", async || match get().send(to).await {
+        Ok(reply) if reply.status == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let mut first = Wire::open(to, false).await.unwrap();
+    assert_eq!(first.send(get()).await.unwrap().status, 200);
+    // More than there are descriptors. All are accepted by the kernel, not all by the proxy.
+    let mut open = Vec::new();
+    for _ in 0..100 {
+        open.push(Raw::connect(to).await);
+    }
+    wait_until(SOON, "it says so", async || {
+        let log = proxy.log();
+        holds(log.contains("cannot accept connections"), log)
+    })
+    .await;
+    // Whoever has a connection is served, or told at once that there is none to the app; the app is not blamed.
+    for _ in 0..20 {
+        let status = first.send(get()).await.unwrap().status;
+        assert!(status == 200 || status == 503, "{status}");
+    }
+    let told = proxy.log().matches("cannot accept connections").count();
+    assert!(told < 5, "told {told} times: {}", proxy.log());
+    drop(open);
+    wait_until(SOON, "it serves newcomers again", async || match get().send(to).await {
+        Ok(reply) if reply.status == 200 => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    assert_eq!(Call::get("localhost", "/readyz").send(admin).await.unwrap().status, 200);
+    assert!(!proxy.log().contains("cannot be reached"), "{}", proxy.log());
+    assert_eq!(proxy.terminate().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_half_sent_head_does_not_hold_up_the_drain() {
+    let lab = Lab::new();
+    let (_app, addr) = testapp(lab.dir(), &[]).await;
+    let mut hops = crate::support::QueueProxy::start(&lab, addr, &[]).await.ready().await;
+    let mut half = Raw::connect(hops.traffic).await;
+    half.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
+    let idle = Raw::connect(hops.traffic).await;
+    let mut rests = Wire::open(hops.traffic, false).await.unwrap();
+    assert_eq!(rests.send(Call::get("x", "/")).await.unwrap().status, 200);
+    hops.signal(rustix::process::Signal::TERM);
+    assert_eq!(hops.wait(Duration::from_secs(20)).await, 0, "the header timeout is 30 s");
+    drop((half, idle, rests));
+}

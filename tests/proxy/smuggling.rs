@@ -1,0 +1,280 @@
+//! Request smuggling: what two servers may read differently never gets past the first hop.
+//!
+//! Each case is refused with 400, or becomes one message that the strict reader of [`RawApp`] takes; either way the
+//! connection is closed and the request hidden in it (`/smuggled`) is never seen as one.
+
+use crate::support::{App, Call, Hops, Lab, Options, Raw, RawApp, SOON, Setup, holds, wait_until};
+
+on_each_setup!(
+    ambiguous_requests_do_not_pass,
+    ambiguous_bodies_do_not_pass,
+    ambiguous_bodies_of_waiting_requests_are_refused_at_once,
+    hop_by_hop_fields_end_here,
+    what_came_before_is_answered,
+);
+
+/// `HOST` stands for the right one.
+const HEADS: &[(&str, &str)] = &[
+    (
+        "length and chunked",
+        "POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
+    (
+        "chunked and length",
+        "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n",
+    ),
+    ("two equal lengths", "POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n"),
+    (
+        "two different lengths",
+        "POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length: 0\r\nContent-Length: 30\r\n\r\n",
+    ),
+    ("a list of lengths", "POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length: 0, 0\r\n\r\n"),
+    ("a signed length", "POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length: +0\r\n\r\n"),
+    ("a negative length", "POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length: -1\r\n\r\n"),
+    ("a hexadecimal length", "POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length: 0x0\r\n\r\n"),
+    ("an empty length", "POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length:\r\n\r\n"),
+    (
+        "a length beyond 64 bit",
+        "POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length: 18446744073709551616\r\n\r\n",
+    ),
+    ("a blank before the colon", "POST /x HTTP/1.1\r\nHost: HOST\r\nContent-Length : 30\r\n\r\n"),
+    ("a blank in a name", "POST /x HTTP/1.1\r\nHost: HOST\r\nContent Length: 30\r\n\r\n"),
+    ("a tab before the colon", "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding\t: chunked\r\n\r\n"),
+    ("xchunked", "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: xchunked\r\n\r\n"),
+    ("chunked, identity", "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked, identity\r\n\r\n"),
+    ("identity, chunked", "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: identity, chunked\r\n\r\n"),
+    ("gzip, chunked", "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"),
+    ("identity alone", "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: identity\r\n\r\n"),
+    ("quoted chunked", "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: \"chunked\"\r\n\r\n"),
+    (
+        "chunked with a vertical tab",
+        "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: \x0bchunked\r\n\r\n",
+    ),
+    (
+        "two codings",
+        "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n",
+    ),
+    (
+        "two codings, the other way",
+        "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
+    (
+        "chunked twice",
+        "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
+    ("chunked in HTTP/1.0", "POST /x HTTP/1.0\r\nHost: HOST\r\nTransfer-Encoding: chunked\r\n\r\n"),
+    ("a folded field", "POST /x HTTP/1.1\r\nHost: HOST\r\nX: a\r\n b\r\n\r\n"),
+    ("a folded coding", "POST /x HTTP/1.1\r\nHost: HOST\r\nTransfer-Encoding:\r\n chunked\r\n\r\n"),
+    ("a blank before the first field", "POST /x HTTP/1.1\r\n Host: HOST\r\n\r\n"),
+    ("bare line feeds", "GET /x HTTP/1.1\nHost: HOST\n\n"),
+    ("one bare line feed", "GET /x HTTP/1.1\r\nHost: HOST\r\nX: a\nY: b\r\n\r\n"),
+    ("a bare line feed at the end", "GET /x HTTP/1.1\r\nHost: HOST\r\n\n"),
+    (
+        "a length behind a bare line feed",
+        "POST /x HTTP/1.1\r\nHost: HOST\r\nX: a\nContent-Length: 30\r\n\r\n",
+    ),
+    (
+        "a bare carriage return in a value",
+        "GET /x HTTP/1.1\r\nHost: HOST\r\nX: a\rContent-Length: 30\r\n\r\n",
+    ),
+    ("a bare carriage return in a name", "GET /x HTTP/1.1\r\nHost: HOST\r\nX\r: a\r\n\r\n"),
+    ("a null in a value", "GET /x HTTP/1.1\r\nHost: HOST\r\nX: a\0b\r\n\r\n"),
+    ("a null in a name", "GET /x HTTP/1.1\r\nHost: HOST\r\nX\0: a\r\n\r\n"),
+    ("a control character in a value", "GET /x HTTP/1.1\r\nHost: HOST\r\nX: a\x01b\r\n\r\n"),
+    ("an escape in the target", "GET /\x1b HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("no name", "GET /x HTTP/1.1\r\nHost: HOST\r\n: a\r\n\r\n"),
+    ("no colon", "GET /x HTTP/1.1\r\nHost: HOST\r\nabc\r\n\r\n"),
+    ("an absolute target with another host", "GET http://other.example/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("an absolute target with a user", "GET http://a@HOST/x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("a target that is a host", "GET HOST:80 HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("two hosts", "GET /x HTTP/1.1\r\nHost: HOST\r\nHost: other.example\r\n\r\n"),
+    ("the same host twice", "GET /x HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\n\r\n"),
+    ("a host and a path", "GET /x HTTP/1.1\r\nHost: HOST/y\r\n\r\n"),
+    ("a host and a user", "GET /x HTTP/1.1\r\nHost: a@HOST\r\n\r\n"),
+    ("two hosts in one", "GET /x HTTP/1.1\r\nHost: HOST,other.example\r\n\r\n"),
+    ("a host with a blank", "GET /x HTTP/1.1\r\nHost: HOST other.example\r\n\r\n"),
+    ("a port that is a host", "GET /x HTTP/1.1\r\nHost: HOST:80@other.example\r\n\r\n"),
+    (
+        "Connection lists the length",
+        "POST /x HTTP/1.1\r\nHost: HOST\r\nConnection: content-length\r\nContent-Length: 0\r\n\r\n",
+    ),
+    ("Connection lists the host", "GET /x HTTP/1.1\r\nHost: HOST\r\nConnection: close, Host\r\n\r\n"),
+    (
+        "Connection lists the coding",
+        "POST /x HTTP/1.1\r\nHost: HOST\r\nConnection: transfer-encoding\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ),
+    ("blanks in the request line", "GET  /x  HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("tabs in the request line", "GET\t/x\tHTTP/1.1\r\nHost: HOST\r\n\r\n"),
+    ("no version", "GET /x\r\nHost: HOST\r\n\r\n"),
+    ("an odd version", "GET /x HTTP/1.9\r\nHost: HOST\r\n\r\n"),
+    ("HTTP/2 in words", "GET /x HTTP/2.0\r\nHost: HOST\r\n\r\n"),
+    ("a line feed before the request", "\nGET /x HTTP/1.1\r\nHost: HOST\r\n\r\n"),
+];
+
+/// What follows a head that declares a chunked body.
+const CHUNKS: &[(&str, &str)] = &[
+    ("a size beyond 64 bit", "10000000000000000\r\nabc\r\n0\r\n\r\n"),
+    ("a size that overflows to three", "FFFFFFFFFFFFFFFF3\r\nabc\r\n0\r\n\r\n"),
+    ("a signed size", "+3\r\nabc\r\n0\r\n\r\n"),
+    ("a negative size", "-3\r\nabc\r\n0\r\n\r\n"),
+    ("a size with its prefix", "0x3\r\nabc\r\n0\r\n\r\n"),
+    ("a blank before the size", " 3\r\nabc\r\n0\r\n\r\n"),
+    ("no size", "\r\nabc\r\n0\r\n\r\n"),
+    ("two sizes", "3 3\r\nabc\r\n0\r\n\r\n"),
+    ("a size that ends with a line feed", "3\nabc\r\n0\r\n\r\n"),
+    ("a line feed in an extension", "3;a\nb\r\nabc\r\n0\r\n\r\n"),
+    ("data without its end", "3\r\nabc0\r\n\r\n"),
+    ("data that ends with a line feed", "3\r\nabc\n0\r\n\r\n"),
+    ("an end that ends with a line feed", "3\r\nabc\r\n0\n\r\n"),
+    ("a null in a trailer", "3\r\nabc\r\n0\r\nx: a\0b\r\n\r\n"),
+    ("a folded trailer", "3\r\nabc\r\n0\r\nx: a\r\n b\r\n\r\n"),
+    ("no colon in a trailer", "3\r\nabc\r\n0\r\nabc\r\n\r\n"),
+];
+
+async fn ambiguous_requests_do_not_pass(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::echoing().await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    for (what, head) in HEADS {
+        let hidden = format!("GET /smuggled HTTP/1.1\r\nHost: {}\r\n\r\n", hops.host);
+        let text = format!("{}0\r\n\r\n{hidden}", head.replace("HOST", &hops.host));
+        // Once in one piece, once byte by byte.
+        for piece in [text.len(), 1] {
+            let before = app.received().concat();
+            let mut client = Raw::connect(hops.addr).await;
+            for piece in text.as_bytes().chunks(piece) {
+                if !client.try_send(piece).await {
+                    break;
+                }
+            }
+            let (answer, reset) = client.closed().await;
+            let answers = answer.matches("HTTP/1.").count();
+            assert!(
+                answers == 1 && !reset,
+                "{what}: {answers} answers, then closed (reset: {reset}): {answer}"
+            );
+            let came = app.received().concat()[before.len()..].to_owned();
+            if answer.contains(" 400 ") {
+                assert_eq!(came, "", "{what}: refused, and yet it reached the app");
+            } else {
+                assert!(
+                    answer.contains(" 200 ") && came.contains("/x HTTP/1.1\r\n"),
+                    "{what}: {answer}\n{came}"
+                );
+            }
+            assert!(!came.contains("/smuggled HTTP"), "{what}: {came}");
+        }
+    }
+    unharmed(&hops, &app).await;
+}
+
+async fn ambiguous_bodies_do_not_pass(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::echoing().await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let long = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(1 << 20));
+    let many = format!("{}0\r\n\r\n", format!("1;{}\r\na\r\n", "x".repeat(1000)).repeat(1000));
+    let trailers = format!("3\r\nabc\r\n0\r\n{}\r\n", "x: y\r\n".repeat(100_000));
+    let huge =
+        [("a huge extension", long.as_str()), ("many extensions", &many), ("huge trailers", &trailers)];
+    for (what, chunks) in CHUNKS.iter().copied().chain(huge) {
+        let hidden = format!("GET /smuggled HTTP/1.1\r\nHost: {}\r\n\r\n", hops.host);
+        let head = format!("POST /x HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n", hops.host);
+        let before = app.received().len();
+        let mut client = Raw::connect(hops.addr).await;
+        client.try_send(format!("{head}{chunks}{hidden}")).await;
+        let (answer, reset) = client.closed().await;
+        assert!(answer.starts_with("HTTP/1.1 400") && !reset, "{what} (reset: {reset}): {answer}");
+        assert_eq!(answer.matches("HTTP/1.").count(), 1, "{what}: {answer}");
+        for came in app.received().into_iter().skip(before) {
+            // The app may have got its beginning. It cannot take that for a whole message.
+            assert!(!came.contains("/smuggled") && !came.ends_with("0\r\n\r\n"), "{what}: {came}");
+        }
+    }
+    unharmed(&hops, &app).await;
+}
+
+async fn ambiguous_bodies_of_waiting_requests_are_refused_at_once(setup: Setup) {
+    let lab = Lab::new();
+    let gate = lab.gate("end");
+    let options = Options { limit: 1, ..Options::default() };
+    let hops = Hops::start_with(&lab, setup, App::Testapp(&[]), options).await;
+    let held = Call::get(&hops.host, &format!("/hold?file={gate}")).id("held");
+    let held = tokio::spawn(held.send(hops.addr));
+    wait_until(SOON, "one holds the slot", async || holds(lab.reached(hops.record, "held"), "no")).await;
+    for (what, chunks) in CHUNKS {
+        let mut client = Raw::connect(hops.addr).await;
+        let fields = "Transfer-Encoding: chunked\r\nX-Request-Id: waits";
+        client.send(format!("POST /x HTTP/1.1\r\nHost: {}\r\n{fields}\r\n\r\n{chunks}", hops.host)).await;
+        let (answer, reset) = client.closed().await;
+        assert!(answer.starts_with("HTTP/1.1 400") && !reset, "{what} (reset: {reset}): {answer}");
+    }
+    gate.open();
+    assert_eq!(held.await.unwrap().unwrap().status, 200);
+    assert!(!lab.reached(hops.record, "waits"));
+}
+
+async fn hop_by_hop_fields_end_here(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::answering(
+        "HTTP/1.1 200 OK\r\nconnection: x-mine, keep-alive\r\nx-mine: 1\r\nkeep-alive: timeout=5\r\n\
+         proxy-authenticate: Basic\r\nx-stays: 1\r\ncontent-length: 0\r\n\r\n",
+    )
+    .await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let mut client = Raw::connect(hops.addr).await;
+    let fields = "Connection: close, X-One\r\nConnection: x-two\r\nX-One: 1\r\nX-Two: 2\r\nX-Stays: 3\r\n\
+                  Keep-Alive: timeout=5\r\nProxy-Connection: close\r\nProxy-Authorization: x\r\nTE: gzip\r\n\
+                  Upgrade: h2c\r\nHTTP2-Settings: AAA\r\n";
+    client.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n{fields}\r\n", hops.host)).await;
+    let (answer, _) = client.closed().await;
+    let answer = answer.to_ascii_lowercase();
+    for gone in ["x-mine", "keep-alive", "proxy-authenticate"] {
+        assert!(!answer.contains(gone), "{gone}: {answer}");
+    }
+    assert!(answer.contains("x-stays: 1") && answer.contains("connection: close"), "{answer}");
+    let came = app.received().concat().to_ascii_lowercase();
+    for gone in
+        ["connection", "x-one", "x-two", "keep-alive", "proxy-", "te:", "upgrade", "http2-settings", "close"]
+    {
+        assert!(!came.contains(&format!("\r\n{gone}")), "{gone}: {came}");
+    }
+    assert!(came.contains("x-stays: 3"), "{came}");
+}
+
+async fn what_came_before_is_answered(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::echoing().await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let host = &hops.host;
+    let sound = format!("POST /1 HTTP/1.1\r\nhost: {host}\r\ncontent-length: 2\r\n\r\n\n\n");
+    let chunked =
+        format!("POST /2 HTTP/1.1\r\nhost: {host}\r\ntransfer-encoding: chunked\r\n\r\n1\r\n\n\r\n0\r\n\r\n");
+    let bad = format!("GET /3 HTTP/1.1\nhost: {host}\r\n\r\n");
+    let mut client = Raw::connect(hops.addr).await;
+    client.send(format!("{sound}{chunked}{bad}{sound}")).await;
+    let (answer, reset) = client.closed().await;
+    let statuses: Vec<_> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!((statuses.as_slice(), reset), (&["200", "200", "400"][..], false), "{answer}");
+    assert!(answer.contains("\"code\":\"bad_request\""), "an error of ours is JSON: {answer}");
+    assert!(!app.received().concat().contains("/3"));
+    unharmed(&hops, &app).await;
+}
+
+/// The app is not blamed for what clients send, and no connection is out of step.
+async fn unharmed(hops: &Hops, app: &RawApp) {
+    let mut client = Raw::connect(hops.addr).await;
+    for n in 0..3 {
+        client.forget();
+        client.send(format!("GET /sound{n} HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host)).await;
+        client.until(&format!("GET /sound{n}|")).await;
+    }
+    assert!(app.received().concat().contains("/sound2"));
+    let errors = hops.metric("pilotlight_app_errors_total", "").await;
+    assert!(errors.abs() < 0.5, "{errors} errors are held against the app");
+    wait_until(SOON, "nothing is in flight", async || {
+        let n = hops.metric("pilotlight_service_in_flight", "").await;
+        holds(n == 0.0, n)
+    })
+    .await;
+}
