@@ -20,7 +20,7 @@ pub struct Drain {
 
 #[derive(Debug, Default)]
 struct Inner {
-    announced: AtomicBool,
+    announced: Arc<AtomicBool>,
     /// Requests since the announcement.
     arrived: AtomicUsize,
     aborted: CancellationToken,
@@ -59,13 +59,16 @@ impl Drain {
         self.inner.announced.load(Ordering::Acquire) || self.is_draining()
     }
 
-    /// A request came. Whether its answer should send the client away.
-    pub fn arrived(&self) -> bool {
-        let announced = self.inner.announced.load(Ordering::Relaxed);
-        if announced {
+    /// Turns true when it is announced: for whoever asks once per answer.
+    pub fn announced(&self) -> Arc<AtomicBool> {
+        self.inner.announced.clone()
+    }
+
+    /// A request came.
+    pub fn arrived(&self) {
+        if self.inner.announced.load(Ordering::Relaxed) {
             self.inner.arrived.fetch_add(1, Ordering::Relaxed);
         }
-        announced
     }
 
     /// Resolves once no request has come for this long.
@@ -156,16 +159,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn quiet_is_counted_from_the_last_request() {
         let drain = Drain::new();
-        assert!(!drain.arrived());
         drain.announce();
-        assert!(drain.is_announced() && !drain.is_draining());
+        assert!(drain.announced().load(Ordering::Relaxed) && drain.is_announced() && !drain.is_draining());
         let start = clock::now();
         let quiet = tokio::spawn({
             let drain = drain.clone();
             async move { drain.quiet(Duration::from_secs(2)).await }
         });
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(drain.arrived());
+        drain.arrived();
         quiet.await.unwrap();
         assert_eq!((clock::now() - start).as_secs(), 4);
     }

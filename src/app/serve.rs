@@ -159,6 +159,7 @@ impl Running {
             }
         };
         ready.store(false, Ordering::Release);
+        drain.announce();
         // Not aborted: half an applied change would leave services that nobody stops.
         enough.cancel();
         let _ = reload.await;

@@ -53,6 +53,8 @@ pub struct Signals {
     over: AtomicBool,
     /// We are leaving.
     leaving: AtomicBool,
+    /// We are going to: clients are to look for another.
+    announced: Arc<AtomicBool>,
 }
 
 /// A client's connection.
@@ -100,11 +102,22 @@ impl Default for Signals {
             ends_by_close: AtomicBool::new(false),
             over: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            announced: Arc::default(),
         }
     }
 }
 
 impl Signals {
+    /// For a new connection. `announced` tells when answers are to send clients away.
+    pub fn new(announced: Arc<AtomicBool>) -> Self {
+        Self { announced, ..Self::default() }
+    }
+
+    /// Whether the answer that goes out now is the connection's last.
+    pub fn is_last(&self) -> bool {
+        self.announced.load(Relaxed)
+    }
+
     /// hyper hands over the next request of HTTP/1. Whether it is taken.
     pub fn next_request(&self, http_10: bool) -> Result<(), Refused> {
         let number = self.handed_over.load(Relaxed);

@@ -171,12 +171,13 @@ async fn connection<H: Handler>(
     if stream.set_nodelay(true).is_err() {
         return; // It is gone already.
     }
-    let conn = Arc::new(Conn::new(&stream, peer));
+    let conn = Arc::new(Conn::new(&stream, peer, drain));
     let signals = conn.signals.clone();
     let stream = Guarded::new(stream, signals.clone(), patience);
     let service = service_fn(|request: Request<Incoming>| {
         // No block around it: every connection would hold the request's memory once more.
-        answer(handler.clone(), conn.clone(), request, drain.arrived())
+        drain.arrived();
+        answer(handler.clone(), conn.clone(), request)
     });
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let finished = Watched::new(async {
@@ -205,12 +206,10 @@ async fn connection<H: Handler>(
 }
 
 /// Refuses what must not be forwarded, whatever it is for, and has the rest handled.
-/// `leaving` sends its client away with the answer.
 async fn answer<H: Handler>(
     handler: H,
     conn: Arc<Conn>,
     request: Request<Incoming>,
-    leaving: bool,
 ) -> Result<Response<Served>, Infallible> {
     if request.version() == Version::HTTP_2 {
         let response = match target_fits(&request) {
@@ -235,12 +234,12 @@ async fn answer<H: Handler>(
             error.response(Dialect::of(request.headers()), "")
         }
     };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS
-        && let Some(signals) = &served.signals
-    {
-        signals.over();
-    } else if leaving {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    if let Some(signals) = &served.signals {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            signals.over();
+        } else if signals.is_last() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
     Ok(response.map(|body| {
         served.body = body;
@@ -286,10 +285,11 @@ impl Drop for Served {
 // === impl Conn ===
 
 impl Conn {
-    fn new(stream: &TcpStream, peer: SocketAddr) -> Self {
+    fn new(stream: &TcpStream, peer: SocketAddr, drain: &Drain) -> Self {
         let ip = peer.ip().to_canonical().to_string();
         let peer_ip = HeaderValue::try_from(ip).expect("an address is ASCII");
-        Self { peer_ip, hangup: Hangup::of(stream), signals: Arc::default() }
+        let signals = Arc::new(Signals::new(drain.announced()));
+        Self { peer_ip, hangup: Hangup::of(stream), signals }
     }
 
     #[cfg(test)]

@@ -1,5 +1,7 @@
 //! HTTP/1.0 and 1.1: connections, order, heads.
 
+use std::fmt::Write as _;
+
 use crate::support::{App, Call, Hops, Lab, Options, Raw, RawApp, SOON, Setup, Wire, holds, wait_until};
 
 on_each_setup!(
@@ -92,7 +94,7 @@ async fn head_and_bodiless_statuses_have_none(setup: Setup) {
     let mut client = Raw::connect(hops.addr).await;
     let mut all = String::new();
     for line in ["HEAD /long", "HEAD /chunked", "GET /204", "GET /304", "GET /end"] {
-        all += &format!("{line} HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host);
+        write!(all, "{line} HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host).unwrap();
     }
     client.send(all).await;
     let text = client.until("\r\n\r\nend").await.to_ascii_lowercase();
