@@ -1,12 +1,17 @@
 //! Leaving in order: everybody is told once, and whoever must finish something says when it has.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Told to all who serve. Cheap to clone; clones are the same drain.
+///
+/// It has three stages. [`announce`](Self::announce): not ready any more, and every answer sends its client away, but
+/// work is taken as before, because whoever sends it has yet to hear. [`begin`](Self::begin): nothing new, and what
+/// runs finishes. [`abort`](Self::abort): what still runs is cut off.
 #[derive(Clone, Debug, Default)]
 pub struct Drain {
     begun: CancellationToken,
@@ -15,6 +20,10 @@ pub struct Drain {
 
 #[derive(Debug, Default)]
 struct Inner {
+    announced: Arc<AtomicBool>,
+    /// Requests since the announcement.
+    arrived: AtomicUsize,
+    aborted: CancellationToken,
     open: AtomicUsize,
     closed: Notify,
 }
@@ -40,6 +49,39 @@ impl Drain {
         Self { begun: self.begun.child_token(), inner: self.inner.clone() }
     }
 
+    /// Not ready any more; still working.
+    pub fn announce(&self) {
+        self.inner.announced.store(true, Ordering::Release);
+    }
+
+    /// Whether it was announced, or has begun.
+    pub fn is_announced(&self) -> bool {
+        self.inner.announced.load(Ordering::Acquire) || self.is_draining()
+    }
+
+    /// Turns true when it is announced: for whoever asks once per answer.
+    pub fn announced(&self) -> Arc<AtomicBool> {
+        self.inner.announced.clone()
+    }
+
+    /// A request came.
+    pub fn arrived(&self) {
+        if self.inner.announced.load(Ordering::Relaxed) {
+            self.inner.arrived.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Resolves once no request has come for this long.
+    pub async fn quiet(&self, quiet: Duration) {
+        loop {
+            let before = self.inner.arrived.load(Ordering::Relaxed);
+            tokio::time::sleep(quiet).await;
+            if self.inner.arrived.load(Ordering::Relaxed) == before {
+                return;
+            }
+        }
+    }
+
     /// Tells everybody to finish.
     pub fn begin(&self) {
         self.begun.cancel();
@@ -48,6 +90,16 @@ impl Drain {
     /// Whether it has begun.
     pub fn is_draining(&self) -> bool {
         self.begun.is_cancelled()
+    }
+
+    /// Cuts off what has not finished.
+    pub fn abort(&self) {
+        self.inner.aborted.cancel();
+    }
+
+    /// Resolves when what runs is to be cut off.
+    pub async fn aborted(&self) {
+        self.inner.aborted.cancelled().await;
     }
 
     /// Resolves when it begins.
@@ -87,6 +139,7 @@ impl Drop for Open {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     #[tokio::test]
     async fn a_part_ends_alone_but_the_whole_waits_for_it() {
@@ -101,6 +154,22 @@ mod tests {
         let other = whole.part();
         whole.begin();
         assert!(other.is_draining());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn quiet_is_counted_from_the_last_request() {
+        let drain = Drain::new();
+        drain.announce();
+        assert!(drain.announced().load(Ordering::Relaxed) && drain.is_announced() && !drain.is_draining());
+        let start = clock::now();
+        let quiet = tokio::spawn({
+            let drain = drain.clone();
+            async move { drain.quiet(Duration::from_secs(2)).await }
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        drain.arrived();
+        quiet.await.unwrap();
+        assert_eq!((clock::now() - start).as_secs(), 4);
     }
 
     #[tokio::test]

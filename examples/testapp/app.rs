@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use serde_json::json;
 
-use crate::body::{Body, Guarded};
+use crate::body::{Body, Guarded, full};
 use crate::flags::Flags;
 use crate::pages;
 use crate::record::Record;
@@ -50,7 +50,12 @@ pub(crate) async fn serve(
     if req.uri().path() == "/ws-echo" {
         return Ok(pages::upgrade(req, flight));
     }
-    let answer = pages::answer(&app, req).await;
+    let head = req.method() == Method::HEAD;
+    let mut answer = pages::answer(&app, req).await;
+    if head {
+        // hyper leaves it out over HTTP/1 only.
+        *answer.body_mut() = full("");
+    }
     Ok(answer.map(|body| Guarded::new(body, flight).boxed_unsync()))
 }
 

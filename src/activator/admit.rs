@@ -80,8 +80,11 @@ async fn wait(
     started: Instant,
     mut reader: Option<(&mut Prefetched, &mut Charge<'_>)>,
 ) -> Result<Permit, ProxyError> {
-    let limit = service.spec().timeouts.activation;
-    let deadline = (limit > Duration::ZERO).then(|| started + limit);
+    let timeouts = service.spec().timeouts;
+    let bounds = [(timeouts.activation, Stage::Activation), (timeouts.request, Stage::Request)];
+    let bound =
+        bounds.into_iter().filter(|(limit, _)| *limit > Duration::ZERO).min_by_key(|(limit, _)| *limit);
+    let deadline = bound.map(|(limit, _)| started + limit);
     let mut expired = std::pin::pin!(sleep_until(deadline.unwrap_or(started).into()));
     let mut check = interval_at((clock::now() + HANGUP_CHECK).into(), HANGUP_CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -92,7 +95,8 @@ async fn wait(
             biased;
             slot = &mut place => return slot.map_err(ProxyError::Refused),
             () = &mut expired, if deadline.is_some() => {
-                return Err(ProxyError::Timeout { stage: Stage::Activation, limit });
+                let (_, stage) = bound.expect("there is a deadline");
+                return Err(stage.passed(&timeouts));
             }
             more = read_on(&mut reader) => match more {
                 Read::More => {}

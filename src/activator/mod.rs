@@ -111,7 +111,7 @@ impl Activator {
             service.metrics.waited(clock::now().saturating_duration_since(started), cold);
         }
         let request = Request::from_parts(parts, body);
-        let mut forward = Forward { request, traits, dialect, started, counted };
+        let mut forward = Forward { request, traits, dialect, started, counted, upgrade: None };
         let timeouts = service.spec().timeouts;
         let mut tries = Tries::default();
         loop {

@@ -49,7 +49,7 @@ pub fn router(state: QueueProxyState) -> Router {
 }
 
 async fn readyz(State(state): State<QueueProxyState>) -> Result<&'static str, AdminError> {
-    if state.drain.is_draining() {
+    if state.drain.is_announced() {
         return Err(AdminError::NotReady("the queue-proxy is draining"));
     }
     if !(state.ready)() {

@@ -9,6 +9,7 @@ use anyhow::Context;
 
 use crate::config::command_line::Exit;
 use crate::config::flags::{self, Command};
+use crate::drain::Drain;
 
 pub mod limits;
 pub mod queue_proxy;
@@ -23,6 +24,8 @@ pub const EXIT_CONFIG: u8 = 64;
 pub const EXIT_FORCED: u8 = 1;
 /// `timeouts.drain: 0s` is no bound; a program that was told to leave has one all the same.
 const LONGEST_DRAIN: Duration = Duration::from_hours(24);
+/// Closing connections takes no longer than their tasks take to look.
+const CUT_OFF_WAIT: Duration = Duration::from_secs(1);
 
 /// The whole program: reads the command line, runs what it asks for, says how it ended.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -47,6 +50,15 @@ fn leave(exit: &Exit) -> ExitCode {
         Exit::Bad(mistakes) => mistakes.iter().for_each(|mistake| eprintln!("{mistake}")),
     }
     ExitCode::from(exit.code() as u8)
+}
+
+/// Ends what the drain timeout did not see the end of.
+async fn cut_off(drain: &Drain, left: usize, bound: Duration) {
+    tracing::warn!("{left} requests were still there after {bound:?}: they are cut off");
+    drain.abort();
+    if tokio::time::timeout(CUT_OFF_WAIT, drain.finished()).await.is_err() {
+        tracing::warn!("not all connections could be closed");
+    }
 }
 
 /// A listener that belongs to no runtime yet.

@@ -52,16 +52,11 @@ async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
 
     let signal = signals.next().await;
     tracing::info!("{signal}: finishing what is in flight; once more ends at once");
-    drain.begin();
-    let bound = match config.drain_timeout {
-        Duration::ZERO => super::LONGEST_DRAIN,
-        bound => bound,
-    };
+    // At once: not ready. The rest when whoever sends has had time to hear of it.
+    drain.announce();
     tokio::select! {
         biased;
-        drained = tokio::time::timeout(bound, drain.finished()) => if drained.is_err() {
-            tracing::warn!("requests were still in flight after {bound:?}");
-        },
+        () = leave(&config, &drain, &proxy) => {}
         signal = signals.next() => {
             tracing::warn!("{signal} again: ending at once");
             return Ok(ExitCode::from(EXIT_FORCED));
@@ -70,6 +65,26 @@ async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
     admin_drain.begin();
     let _ = admin.await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Finishes what there is, and comes back as soon as that is done.
+async fn leave(config: &QueueProxyConfig, drain: &Drain, proxy: &QueueProxy) {
+    let bound = match config.drain_timeout {
+        Duration::ZERO => super::LONGEST_DRAIN,
+        bound => bound,
+    };
+    let line = &proxy.service().line;
+    let orderly = async {
+        if config.drain_quiet > Duration::ZERO {
+            drain.quiet(config.drain_quiet).await;
+        }
+        drain.begin();
+        drain.finished().await;
+    };
+    if tokio::time::timeout(bound, orderly).await.is_err() {
+        drain.begin();
+        super::cut_off(drain, line.in_flight() as usize + line.waiting(), bound).await;
+    }
 }
 
 /// What the admin port shows.

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::limits;
 use super::signals::Signals;
 use super::thread::DataThread;
-use super::{EXIT_CONFIG, EXIT_FORCED, LONGEST_DRAIN, bind};
+use super::{EXIT_CONFIG, EXIT_FORCED, LONGEST_DRAIN, bind, cut_off};
 use crate::activator::wake::Wakeups;
 use crate::activator::{Activator, ByHost};
 use crate::admin::{self, guard::Guard};
@@ -163,6 +163,7 @@ impl Running {
             }
         };
         ready.store(false, Ordering::Release);
+        drain.announce();
         // Not aborted: half an applied change would leave services that nobody stops.
         enough.cancel();
         let _ = reload.await;
@@ -175,7 +176,7 @@ impl Running {
         let leave = async {
             let bound = fleet.drain_bound(LONGEST_DRAIN);
             if tokio::time::timeout(bound, drain.finished()).await.is_err() {
-                tracing::warn!("requests were still in flight after {bound:?}");
+                cut_off(&drain, fleet.load(), bound).await;
             }
             fleet.stop().await;
         };

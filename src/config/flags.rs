@@ -72,6 +72,8 @@ pub struct QueueProxyConfig {
     pub request_timeout: Duration,
     /// For what is in flight after SIGTERM.
     pub drain_timeout: Duration,
+    /// After SIGTERM, work is taken until none has come for this long.
+    pub drain_quiet: Duration,
     /// What the app speaks.
     pub protocol: Protocol,
     /// How to find out that the app can serve.
@@ -191,6 +193,7 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
     let (limit, queue) = (whole("concurrency", LIMIT), whole("queue", QUEUE));
     let (start, idle) = (timeout(v, "response-start-timeout"), timeout(v, "idle-timeout"));
     let (request, drain) = (timeout(v, "request-timeout"), timeout(v, "drain-timeout"));
+    let quiet = timeout(v, "drain-quiet");
     let protocol = choice(
         v,
         "protocol",
@@ -209,6 +212,7 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
         idle_timeout: idle?,
         request_timeout: request?,
         drain_timeout: drain?,
+        drain_quiet: quiet?,
         protocol: protocol?,
         readiness: readiness?,
         connections: connections?,

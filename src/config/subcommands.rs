@@ -88,6 +88,12 @@ const QUEUE_PROXY: Subcommand = Subcommand {
         flag("idle-timeout", "DURATION", "5m", "Without a byte in either direction; 0s = none"),
         flag("request-timeout", "DURATION", "0s", "The whole request; 0s = none"),
         flag("drain-timeout", "DURATION", "10m", "For what is in flight after SIGTERM; 0s = none"),
+        flag(
+            "drain-quiet",
+            "DURATION",
+            "0s",
+            "After SIGTERM, take new work until none has come for this long: for who still sends; 0s = take none",
+        ),
         flag("protocol", "http1|h2c|auto", "auto", "What the app speaks"),
         flag(
             "readiness",

@@ -179,6 +179,13 @@ impl Fleet {
         bounds.max().unwrap_or(unbounded)
     }
 
+    /// Requests that execute or wait.
+    pub fn load(&self) -> usize {
+        let members = self.members();
+        let lines = members.values().map(|member| &member.managed.service.line);
+        lines.map(|line| line.in_flight() as usize + line.waiting()).sum()
+    }
+
     /// Stops every replica. What is still in flight has had its time: nothing is waited for any more.
     pub async fn stop(&self) {
         self.parts.machine.cut();

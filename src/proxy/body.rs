@@ -1,7 +1,9 @@
 //! Bodies in both directions: no boxing, and the request's guards end with the response's last byte.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -9,9 +11,8 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
-use super::error::Stage;
 use super::exchange::Exchange;
-use super::timeout::IdleTimer;
+use super::timeout::{Armed, Deadline, Watch};
 
 /// What goes to a client.
 #[derive(Debug, Default)]
@@ -31,7 +32,8 @@ pub enum Body {
 pub struct AppBody {
     incoming: Incoming,
     exchange: Option<Exchange>,
-    idle: IdleTimer,
+    watch: Arc<Watch>,
+    armed: Option<Armed>,
 }
 
 /// What goes to an app.
@@ -41,9 +43,16 @@ pub enum RequestBody {
     #[default]
     Empty,
     /// As it comes.
-    Stream(Incoming),
+    Stream(Upload),
     /// Partly read while the request waited.
     Prefetched(Box<Prefetched>),
+}
+
+/// A request body on its way from client to app.
+#[derive(Debug)]
+pub struct Upload {
+    incoming: Incoming,
+    watch: Arc<Watch>,
 }
 
 /// A request body whose beginning was read while the request waited in line, so that a client that goes away is
@@ -54,7 +63,7 @@ pub enum RequestBody {
 pub struct Prefetched {
     data: BytesMut,
     trailers: Option<HeaderMap>,
-    rest: Incoming,
+    rest: Upload,
     error: Option<hyper::Error>,
 }
 
@@ -64,9 +73,6 @@ pub enum BodyError {
     /// The app broke off.
     #[error("the app broke off its response: {0}")]
     App(#[from] hyper::Error),
-    /// A timeout passed after the head went out.
-    #[error("the {0} timeout passed")]
-    Timeout(Stage),
 }
 
 // === impl Body ===
@@ -114,25 +120,29 @@ impl HttpBody for Body {
 
 impl AppBody {
     /// The body of an app's response, whose end is the end of `exchange`.
-    pub fn new(incoming: Incoming, exchange: Exchange, idle: IdleTimer) -> Self {
+    /// `idle` bounds the time without a byte, `total` all of it; see [`timeout`](super::timeout).
+    pub fn new(
+        incoming: Incoming,
+        exchange: Exchange,
+        watch: Arc<Watch>,
+        idle: Duration,
+        total: Option<Deadline>,
+    ) -> Self {
         // Nothing to come: the slot is free before the head is on its way to the client.
-        let exchange = if incoming.is_end_stream() {
+        let (exchange, armed) = if incoming.is_end_stream() {
             exchange.end();
-            None
+            (None, None)
         } else {
-            Some(exchange)
+            (Some(exchange), Some(watch.clone().arm(idle, total)))
         };
-        Self { incoming, exchange, idle }
+        Self { incoming, exchange, watch, armed }
     }
 
     fn end(&mut self) {
+        self.armed = None;
         if let Some(exchange) = self.exchange.take() {
             exchange.end();
         }
-    }
-
-    fn abort(&mut self) {
-        drop(self.exchange.take());
     }
 }
 
@@ -145,33 +155,27 @@ impl HttpBody for AppBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        match Pin::new(&mut this.incoming).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                this.idle.touch();
+        match ready!(Pin::new(&mut this.incoming).poll_frame(cx)) {
+            Some(Ok(frame)) => {
+                this.watch.touch();
                 // Trailers are last, and hyper does not ask for more.
                 if frame.is_trailers() || this.incoming.is_end_stream() {
                     this.end();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => {
+            Some(Err(error)) => {
                 let error = BodyError::App(error);
+                this.armed = None;
                 if let Some(exchange) = this.exchange.take() {
                     exchange.cut_short(&error);
                 }
                 Poll::Ready(Some(Err(error)))
             }
-            Poll::Ready(None) => {
+            None => {
                 this.end();
                 Poll::Ready(None)
             }
-            Poll::Pending => match this.idle.poll_expired(cx) {
-                Poll::Ready(stage) => {
-                    this.abort();
-                    Poll::Ready(Some(Err(BodyError::Timeout(stage))))
-                }
-                Poll::Pending => Poll::Pending,
-            },
         }
     }
 
@@ -188,7 +192,27 @@ impl HttpBody for AppBody {
 
 impl From<Incoming> for RequestBody {
     fn from(incoming: Incoming) -> Self {
-        if incoming.is_end_stream() { Self::Empty } else { Self::Stream(incoming) }
+        if incoming.is_end_stream() {
+            return Self::Empty;
+        }
+        Self::Stream(Upload { incoming, watch: Watch::current() })
+    }
+}
+
+impl From<Upload> for RequestBody {
+    fn from(upload: Upload) -> Self {
+        if upload.incoming.is_end_stream() { Self::Empty } else { Self::Stream(upload) }
+    }
+}
+
+impl RequestBody {
+    /// The watch that its bytes are noted in; none for a body that has none.
+    pub fn watch(&self) -> Option<Arc<Watch>> {
+        match self {
+            Self::Empty => None,
+            Self::Stream(upload) => Some(upload.watch.clone()),
+            Self::Prefetched(body) => Some(body.rest.watch.clone()),
+        }
     }
 }
 
@@ -202,7 +226,7 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Stream(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::Stream(upload) => upload.poll_frame(cx),
             Self::Prefetched(body) => {
                 if !body.data.is_empty() {
                     return Poll::Ready(Some(Ok(Frame::data(body.data.split().freeze()))));
@@ -212,7 +236,7 @@ impl HttpBody for RequestBody {
                 }
                 match body.trailers.take() {
                     Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-                    None => Pin::new(&mut body.rest).poll_frame(cx),
+                    None => body.rest.poll_frame(cx),
                 }
             }
         }
@@ -221,18 +245,18 @@ impl HttpBody for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Stream(incoming) => incoming.is_end_stream(),
-            Self::Prefetched(body) => body.is_empty() && body.rest.is_end_stream(),
+            Self::Stream(upload) => upload.incoming.is_end_stream(),
+            Self::Prefetched(body) => body.is_empty() && body.rest.incoming.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Stream(incoming) => incoming.size_hint(),
+            Self::Stream(upload) => upload.incoming.size_hint(),
             Self::Prefetched(body) => {
                 // The rest counts down as it is read, so the sum stays what the sender declared.
-                let rest = body.rest.size_hint();
+                let rest = body.rest.incoming.size_hint();
                 let mut hint = SizeHint::new();
                 if let Some(upper) = rest.upper() {
                     hint.set_upper(upper + body.bytes());
@@ -244,20 +268,41 @@ impl HttpBody for RequestBody {
     }
 }
 
+// === impl Upload ===
+
+impl Upload {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        // Noted before the app gets it: from then on it is the app that is waited for.
+        self.watch.waits_for_client(polled.is_pending());
+        if matches!(polled, Poll::Ready(Some(Ok(_)))) {
+            self.watch.touch();
+        }
+        polled
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.watch.waits_for_client(false);
+    }
+}
+
 // === impl Prefetched ===
 
 impl Prefetched {
     /// Nothing read yet.
     pub fn new(incoming: Incoming) -> Self {
-        Self { data: BytesMut::new(), trailers: None, rest: incoming, error: None }
+        let rest = Upload { incoming, watch: Watch::current() };
+        Self { data: BytesMut::new(), trailers: None, rest, error: None }
     }
 
     /// Reads one more frame. False when there is nothing more to read. Safe to cancel.
     pub async fn more(&mut self) -> bool {
-        if self.error.is_some() || self.rest.is_end_stream() {
+        if self.error.is_some() || self.rest.incoming.is_end_stream() {
             return false;
         }
-        match self.rest.frame().await {
+        match self.rest.incoming.frame().await {
             Some(Ok(frame)) => {
                 match frame.into_data() {
                     Ok(data) => self.data.extend_from_slice(&data),

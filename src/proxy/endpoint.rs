@@ -29,6 +29,7 @@ pub struct Endpoint {
     /// Whether whoever owns the replica sees its process end, and says so.
     watched: bool,
     gone: CancellationToken,
+    leaving: CancellationToken,
     /// Until then a broken exchange is the app's own affair: it was looked at a moment ago.
     trusted_until: Instant,
 }
@@ -59,6 +60,7 @@ impl Endpoint {
             watched: false,
             trusted_until: ready,
             gone: CancellationToken::new(),
+            leaving: CancellationToken::new(),
         }
     }
 
@@ -72,6 +74,18 @@ impl Endpoint {
     pub fn watched(mut self) -> Self {
         self.watched = true;
         self
+    }
+
+    /// Told when the replica leaves for good: what has no end of its own is then ended.
+    #[must_use]
+    pub fn leaves_with(mut self, leaving: CancellationToken) -> Self {
+        self.leaving = leaving;
+        self
+    }
+
+    /// See [`Endpoint::leaves_with`].
+    pub fn leaving(&self) -> CancellationToken {
+        self.leaving.clone()
     }
 
     /// It was looked at just now and found well: broken exchanges do not put it in doubt again before `until`. An app

@@ -8,6 +8,7 @@ use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
 use super::body::Body;
+use crate::config::spec::Timeouts;
 
 /// Whose fault a failure is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +132,19 @@ impl Dialect {
 }
 
 // === impl Stage ===
+
+impl Stage {
+    /// Its bound has passed.
+    pub fn passed(self, timeouts: &Timeouts) -> ProxyError {
+        let limit = match self {
+            Self::Activation => timeouts.activation,
+            Self::ResponseStart => timeouts.response_start,
+            Self::Idle => timeouts.idle,
+            Self::Request => timeouts.request,
+        };
+        ProxyError::Timeout { stage: self, limit }
+    }
+}
 
 impl std::fmt::Display for Stage {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,11 +1,11 @@
 //! Sends one request, whose slot is held, to its replica, and hands the answer on as it comes.
 
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
-use tokio::time::timeout_at;
 
 use super::Permit;
 use super::body::{AppBody, Body, RequestBody};
@@ -15,8 +15,8 @@ use super::exchange::Exchange;
 use super::fault::{self, AppFault};
 use super::head::{self, Traits};
 use super::metrics::ServiceMetrics;
-use super::timeout::IdleTimer;
-use super::upgrade;
+use super::timeout::{self, Watch};
+use super::upgrade::{self, Upgrade};
 use crate::clock;
 use crate::config::spec::Timeouts;
 use crate::drain::Drain;
@@ -35,6 +35,8 @@ pub struct Forward {
     pub started: Instant,
     /// Counts it as load.
     pub counted: Option<Counted>,
+    /// The client's half of a connection that is to speak something else; none before the first attempt.
+    pub upgrade: Option<Box<Upgrade>>,
 }
 
 /// Why there is no answer.
@@ -60,29 +62,21 @@ impl Forward {
         drain: &Drain,
     ) -> Result<Response<Body>, Failure> {
         let client = permit.endpoint().client(self.dialect == Dialect::Grpc).clone();
-        let wire = client.wire(self.traits.h2).await;
+        // Nearly every app that takes upgrades takes HTTP/1.1's.
+        let wire = client.wire(self.traits.h2 && !self.traits.upgrade).await;
+        if self.traits.upgrade && self.upgrade.is_none() {
+            self.upgrade = Some(Box::new(Upgrade::of(&mut self.request, self.traits.h2)));
+        }
         head::shape(&mut self.request, wire).map_err(Failure::Final)?;
-        let upgrade = self.traits.upgrade.then(|| upgrade::client_side(&mut self.request));
 
         let spare = spare(&self.request);
         let sent = clock::now();
-        let request_deadline = at(self.started, timeouts.request);
-        let start_deadline = at(sent, timeouts.response_start);
-        let deadline = [request_deadline, start_deadline].into_iter().flatten().min();
-        let send = client.send(wire, self.request);
-        let answered = match deadline {
-            None => send.await,
-            Some(deadline) => match timeout_at(deadline.into(), send).await {
-                Ok(answered) => answered,
-                Err(_) if request_deadline == Some(deadline) => {
-                    let limit = timeouts.request;
-                    return Err(Failure::Final(ProxyError::Timeout { stage: Stage::Request, limit }));
-                }
-                Err(_) => {
-                    let limit = timeouts.response_start;
-                    return Err(Failure::Final(ProxyError::Timeout { stage: Stage::ResponseStart, limit }));
-                }
-            },
+        let total = at(self.started, timeouts.request).map(|at| (at, Stage::Request));
+        let uploading = self.request.body().watch();
+        let send = pin!(client.send(wire, self.request));
+        let answered = match timeout::until_head(send, timeouts, sent, total, uploading.as_deref()).await {
+            Ok(answered) => answered,
+            Err(stage) => return Err(Failure::Final(stage.passed(timeouts))),
         };
         let (mut response, lease) = match answered {
             Ok(answered) => answered,
@@ -95,9 +89,8 @@ impl Forward {
                 })));
             }
             Err(SendError::Connect { addr, error, request }) => {
-                let Self { traits, dialect, started, counted, .. } = self;
-                let again = Self { request: *request, traits, dialect, started, counted };
                 metrics.app_fault(AppFault::Unreachable, &error);
+                let again = Self { request: *request, ..self };
                 let error = SendError::Connect { addr, error, request: Box::default() };
                 return Err(Failure::NotSent(Box::new(again), permit, error));
             }
@@ -113,19 +106,21 @@ impl Forward {
                     return Err(Failure::Final(ProxyError::App(fault.to_string())));
                 }
                 let error = SendError::Broken(error);
-                let Self { traits, dialect, started, counted, .. } = self;
-                let unread = spare.filter(|_| error.is_reset() && !traits.upgrade);
-                let again =
-                    unread.map(|request| Box::new(Self { request, traits, dialect, started, counted }));
+                let unread = spare.filter(|_| error.is_reset() && !self.traits.upgrade);
+                let again = unread.map(|request| Box::new(Self { request, ..self }));
                 return Err(Failure::Broken(again, permit, error));
             }
         };
         let now = clock::now();
         permit.answered(now.saturating_duration_since(sent));
         metrics.first_byte(now.saturating_duration_since(sent));
-        let asked = upgrade.is_some();
+        let endpoint = permit.endpoint().clone();
+        let upgrade = match self.upgrade.take() {
+            Some(upgrade) => upgrade.agreed(wire, &mut response).map_err(Failure::Final)?.then_some(upgrade),
+            None => None,
+        };
         let fault = match head::response(&mut response) {
-            Ok(()) if response.status() == StatusCode::SWITCHING_PROTOCOLS && !asked => {
+            Ok(()) if response.status() == StatusCode::SWITCHING_PROTOCOLS && upgrade.is_none() => {
                 Some(AppFault::UnaskedUpgrade)
             }
             Ok(()) => None,
@@ -139,14 +134,19 @@ impl Forward {
         let metrics = metrics.clone();
         let exchange =
             Exchange::new(permit, self.counted, lease, metrics, self.started, sent, status.as_u16());
-        if let Some(client) = upgrade
-            && status == StatusCode::SWITCHING_PROTOCOLS
-        {
-            upgrade::tunnel(client, &mut response, exchange, drain);
+        if let Some(upgrade) = upgrade {
+            let limits = upgrade::Limits {
+                idle: timeouts.idle,
+                total,
+                drain: drain.clone(),
+                leaving: endpoint.leaving(),
+            };
+            upgrade.tunnel(&mut response, exchange, limits);
             return Ok(response.map(|_| Body::Empty));
         }
-        let idle = IdleTimer::new(timeouts.idle, request_deadline);
-        Ok(response.map(|incoming| Body::App(AppBody::new(incoming, exchange, idle))))
+        let watch = uploading.unwrap_or_else(Watch::current);
+        let body = |incoming| AppBody::new(incoming, exchange, watch, timeouts.idle, total);
+        Ok(response.map(|incoming| Body::App(body(incoming))))
     }
 }
 

@@ -50,6 +50,8 @@ pub struct Signals {
     ends_by_close: AtomicBool,
     /// HTTP/1 is over: HTTP/2, or upgraded.
     over: AtomicBool,
+    /// We are going to leave: clients are to look for another.
+    announced: Arc<AtomicBool>,
 }
 
 /// A client's connection.
@@ -94,11 +96,22 @@ impl Default for Signals {
             busy: AtomicU32::new(0),
             ends_by_close: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            announced: Arc::default(),
         }
     }
 }
 
 impl Signals {
+    /// For a new connection. `announced` tells when answers are to send clients away.
+    pub fn new(announced: Arc<AtomicBool>) -> Self {
+        Self { announced, ..Self::default() }
+    }
+
+    /// Whether the answer that goes out now is the connection's last.
+    pub fn is_last(&self) -> bool {
+        self.announced.load(Relaxed)
+    }
+
     /// hyper hands over the next request of HTTP/1. Whether it is taken.
     pub fn next_request(&self, http_10: bool) -> Result<(), Refused> {
         let number = self.handed_over.load(Relaxed);
@@ -126,6 +139,11 @@ impl Signals {
     /// What follows is not HTTP/1.
     pub fn over(&self) {
         self.over.store(true, Relaxed);
+    }
+
+    /// What is being sent is broken off: the end of the connection must not look like the end of it.
+    pub fn reset(&self) {
+        self.ends_by_close.store(true, Relaxed);
     }
 
     fn refuse(&self, number: u32, why: Refused) {

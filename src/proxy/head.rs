@@ -18,6 +18,7 @@ use super::error::ProxyError;
 use super::fault::AppFault;
 use super::host;
 use super::server::Conn;
+use super::upgrade;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -43,7 +44,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 pub struct Traits {
     /// It came over HTTP/2.
     pub h2: bool,
-    /// It wants another protocol on this connection (HTTP/1.1 only).
+    /// It wants another protocol on this connection, or by extended CONNECT on this stream.
     pub upgrade: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
@@ -56,7 +57,7 @@ pub fn canonical(
     conn: &Conn,
     fixed_host: &HeaderValue,
 ) -> Result<Traits, ProxyError> {
-    if parts.method == Method::CONNECT {
+    if parts.method == Method::CONNECT && !upgrade::canonical(parts) {
         return Err(ProxyError::BadRequest("CONNECT is not supported"));
     }
     let traits = traits(parts);
@@ -125,6 +126,7 @@ pub fn shape<B: Body>(request: &mut Request<B>, wire: Wire) -> Result<(), ProxyE
                 *request.uri_mut() = Uri::from_parts(uri)
                     .map_err(|_| ProxyError::BadRequest("the target cannot be sent over HTTP/2"))?;
             }
+            upgrade::into_connect(request);
             // Connection-specific fields are errors there (RFC 9113 §8.2.2).
             request.headers_mut().remove(CONNECTION);
             request.headers_mut().remove(UPGRADE);
@@ -162,7 +164,7 @@ pub fn response<B>(response: &mut Response<B>) -> Result<(), AppFault> {
 
 fn traits(parts: &request::Parts) -> Traits {
     let h2 = parts.version == Version::HTTP_2;
-    let upgrade = parts.version == Version::HTTP_11
+    let upgrade = (h2 || parts.version == Version::HTTP_11)
         && parts.headers.contains_key(UPGRADE)
         && tokens(&parts.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
         // An offer of h2c is declined by not forwarding it (RFC 9113 §3.1 obsoletes it).

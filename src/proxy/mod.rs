@@ -34,6 +34,7 @@ pub mod sender;
 pub mod server;
 pub mod timeout;
 pub mod upgrade;
+pub mod websocket;
 
 /// The line in front of a service's replicas.
 pub type Line = breaker::Breaker<Arc<Endpoint>, Refusal>;

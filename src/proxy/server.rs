@@ -10,11 +10,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
@@ -25,7 +26,8 @@ use super::error::{Dialect, ProxyError};
 use super::framing::{MAX_HEAD, MAX_TARGET, Refused};
 use super::guarded::{Guarded, Patience, Signals};
 use super::hangup::Hangup;
-use crate::drain::Drain;
+use super::timeout::{Watched, WatchedExecutor};
+use crate::drain::{Drain, Open};
 
 /// Bounds of one connection; what a client can make us hold.
 const MAX_HEADERS: usize = 128;
@@ -93,7 +95,7 @@ pub fn spawn<H: Handler>(
 
 /// Accepts connections until the drain begins, then lets those that it has finish.
 pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: Connections, drain: Drain) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(WatchedExecutor);
     builder
         .http1()
         .timer(TokioTimer::new())
@@ -104,6 +106,7 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: C
     builder
         .http2()
         .timer(TokioTimer::new())
+        .enable_connect_protocol()
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
@@ -127,8 +130,10 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: C
             accepted = accept => accepted,
         };
         let (builder, handler, drain) = (builder.clone(), handler.clone(), drain.clone());
+        // Here: a drain that begins now must know of it.
+        let open = drain.open();
         tokio::spawn(async move {
-            connection(&builder, stream, peer, patience, handler, &drain).await;
+            connection(&builder, stream, peer, patience, handler, &drain, open).await;
             drop(place);
         });
     }
@@ -156,50 +161,67 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 async fn connection<H: Handler>(
-    builder: &auto::Builder<TokioExecutor>,
+    builder: &auto::Builder<WatchedExecutor>,
     stream: TcpStream,
     peer: SocketAddr,
     patience: Patience,
     handler: H,
     drain: &Drain,
+    _open: Open,
 ) {
     if stream.set_nodelay(true).is_err() {
         return; // It is gone already.
     }
-    let conn = Arc::new(Conn::new(&stream, peer));
+    let conn = Arc::new(Conn::new(&stream, peer, drain));
     let signals = conn.signals.clone();
     let stream = Guarded::new(stream, signals.clone(), patience);
-    let service = service_fn(move |request| {
-        let (handler, conn) = (handler.clone(), conn.clone());
-        async move { Ok::<_, Infallible>(answer(handler, conn, request).await) }
+    let service = service_fn(|request: Request<Incoming>| {
+        // No block around it: every connection would hold the request's memory once more.
+        drain.arrived();
+        answer(handler.clone(), conn.clone(), request)
     });
-    let _open = drain.open();
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
-    let finished = tokio::select! {
-        biased;
-        result = &mut connection => result,
-        () = drain.begun() => {
-            // HTTP/1.1: `Connection: close` on what is running; HTTP/2: GOAWAY. Idle ones close at once.
-            connection.as_mut().graceful_shutdown();
-            loop {
-                match tokio::time::timeout(LAST_WORD, connection.as_mut()).await {
-                    Ok(finished) => break finished,
-                    // Half a head, or a peer that does not answer our GOAWAY's PING: nothing to wait for.
-                    Err(_) if !signals.is_busy() => break Ok(()),
-                    Err(_) => {}
+    let finished = Watched::new(async {
+        tokio::select! {
+            biased;
+            result = &mut connection => result,
+            () = drain.begun() => {
+                // HTTP/1.1: `Connection: close` on what is running; HTTP/2: GOAWAY. Idle ones close at once.
+                connection.as_mut().graceful_shutdown();
+                loop {
+                    tokio::select! {
+                        biased;
+                        result = tokio::time::timeout(LAST_WORD, connection.as_mut()) => match result {
+                            Ok(finished) => break finished,
+                            // Half a head, or a peer that does not answer our GOAWAY's PING: nothing to wait for.
+                            Err(_) if !signals.is_busy() => break Ok(()),
+                            Err(_) => {}
+                        },
+                        () = drain.aborted() => break Ok(()),
+                    }
                 }
             }
         }
-    };
-    if let Err(error) = finished {
-        tracing::debug!(%peer, error, "a connection ended early");
+    });
+    match finished.await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%peer, error, "a connection ended early"),
+        Err(stage) => {
+            signals.reset();
+            tracing::debug!(%peer, "a connection was reset: the {stage} timeout passed");
+        }
     }
 }
 
 /// Refuses what must not be forwarded, whatever it is for, and has the rest handled.
-async fn answer<H: Handler>(handler: H, conn: Arc<Conn>, request: Request<Incoming>) -> Response<Served> {
+async fn answer<H: Handler>(
+    handler: H,
+    conn: Arc<Conn>,
+    request: Request<Incoming>,
+) -> Result<Response<Served>, Infallible> {
+    let h2 = request.version() == Version::HTTP_2;
     let signals = conn.signals.clone();
-    let taken = if request.version() == Version::HTTP_2 {
+    let taken = if h2 {
         signals.begun();
         Ok(())
     } else {
@@ -212,20 +234,24 @@ async fn answer<H: Handler>(handler: H, conn: Arc<Conn>, request: Request<Incomi
         Refused::TargetTooLong => ProxyError::TargetTooLong { limit: MAX_TARGET },
         refused => ProxyError::BadRequest(refused.reason()),
     });
-    let response = match taken.and_then(|()| target_fits(&request)) {
+    let mut response = match taken.and_then(|()| target_fits(&request)) {
         Ok(()) => handler.handle(conn, request).await,
         Err(error) => {
             tracing::debug!(%error, "a request is refused before it is looked at");
             error.response(Dialect::of(request.headers()), "")
         }
     };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        served.signals.over();
+    if !h2 {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            served.signals.over();
+        } else if served.signals.is_last() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
-    response.map(|body| {
+    Ok(response.map(|body| {
         served.body = body;
         served
-    })
+    }))
 }
 
 fn target_fits(request: &Request<Incoming>) -> Result<(), ProxyError> {
@@ -264,10 +290,11 @@ impl Drop for Served {
 // === impl Conn ===
 
 impl Conn {
-    fn new(stream: &TcpStream, peer: SocketAddr) -> Self {
+    fn new(stream: &TcpStream, peer: SocketAddr, drain: &Drain) -> Self {
         let ip = peer.ip().to_canonical().to_string();
         let peer_ip = HeaderValue::try_from(ip).expect("an address is ASCII");
-        Self { peer_ip, hangup: Hangup::of(stream), signals: Arc::default() }
+        let signals = Arc::new(Signals::new(drain.announced()));
+        Self { peer_ip, hangup: Hangup::of(stream), signals }
     }
 
     #[cfg(test)]

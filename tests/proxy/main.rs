@@ -31,8 +31,14 @@ macro_rules! on_each_setup {
     )+};
 }
 
+mod bodies;
+mod clients;
+mod drain;
 mod h1_apps;
 mod h1_bodies;
 mod h1_messages;
 mod limits;
 mod smuggling;
+mod streams;
+mod timeouts;
+mod upgrades;

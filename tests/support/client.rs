@@ -82,6 +82,12 @@ impl Call {
         call.header("content-length", &n.to_string())
     }
 
+    /// POST of what the test sends piece by piece; its end is the sender's drop.
+    pub(crate) fn post_pieces(host: &str, path: &str) -> (Self, tokio::sync::mpsc::Sender<Bytes>) {
+        let (pieces, body) = payload::pieces();
+        (Self { method: Method::POST, body, ..Self::get(host, path) }, pieces)
+    }
+
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value).unwrap());
         self

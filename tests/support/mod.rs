@@ -17,7 +17,9 @@ mod raw;
 mod raw_app;
 mod records;
 mod serve;
+mod setup;
 mod wait;
+mod ways;
 mod yaml;
 
 pub(crate) use client::{Call, Open, Reply, Wire};
@@ -30,5 +32,7 @@ pub(crate) use raw::Raw;
 pub(crate) use raw_app::{AppConn, Message, RawApp};
 pub(crate) use records::Record;
 pub(crate) use serve::{QueueProxy, Serve, host};
+pub(crate) use setup::{program, python};
 pub(crate) use wait::{LONG, SOON, holds, wait_until};
+pub(crate) use ways::{NAME, Way};
 pub(crate) use yaml::Yaml;

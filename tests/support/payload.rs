@@ -32,3 +32,12 @@ pub(crate) fn zeros(n: u64) -> Payload {
     });
     StreamBody::new(chunks).boxed_unsync()
 }
+
+/// What is sent into the channel.
+pub(crate) fn pieces() -> (tokio::sync::mpsc::Sender<Bytes>, Payload) {
+    let (pieces, received) = tokio::sync::mpsc::channel::<Bytes>(1);
+    let frames = stream::unfold(received, |mut received| async move {
+        received.recv().await.map(|piece| (Ok(Frame::data(piece)), received))
+    });
+    (pieces, StreamBody::new(frames).boxed_unsync())
+}

@@ -91,6 +91,28 @@ impl Raw {
         self.text()
     }
 
+    /// Reads until the peer ends: `Ok` for an end, the error for a reset.
+    pub(crate) async fn end(&mut self) -> std::io::Result<()> {
+        let reading = async {
+            while self.stream.read_buf(&mut self.read).await? > 0 {}
+            Ok(())
+        };
+        let done = tokio::time::timeout(SOON, reading).await;
+        done.unwrap_or_else(|_| panic!("it does not end: {:?}", self.text()))
+    }
+
+    /// Reads until so many bytes have come in all.
+    pub(crate) async fn bytes(&mut self, n: usize) -> &[u8] {
+        let reading = async {
+            while self.read.len() < n {
+                let read = self.stream.read_buf(&mut self.read).await.unwrap_or(0);
+                assert!(read > 0, "closed after {:?}", self.read);
+            }
+        };
+        assert!(tokio::time::timeout(SOON, reading).await.is_ok(), "only {:?} came", self.read);
+        &self.read
+    }
+
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.read).into_owned()
     }

@@ -276,13 +276,14 @@ impl Context {
         let ready = clock::now();
         let mut took = Some(ready.saturating_duration_since(running.spawned));
         let mut trusted_until = ready;
+        let leaving = CancellationToken::new();
         loop {
-            let endpoint = self.endpoint(&running, ready, trusted_until);
+            let endpoint = self.endpoint(&running, ready, trusted_until, &leaving);
             self.service.line.join(self.id, endpoint.clone());
             self.report(Report::Ready { took: took.take() }).await;
             tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return self.leave(running).await,
+                () = self.stop.cancelled() => return self.leave(running, &leaving).await,
                 exit = running.child.exited() => return self.died(&running, &endpoint, exit, ready),
                 () = endpoint.suspected() => {}
             }
@@ -297,7 +298,7 @@ impl Context {
                 let now = clock::now();
                 let back = tokio::select! {
                     biased;
-                    () = self.stop.cancelled() => return self.leave(running).await,
+                    () = self.stop.cancelled() => return self.leave(running, &leaving).await,
                     exit = running.child.exited() => return self.died(&running, &endpoint, exit, ready),
                     back = running.prober.until_ready(now, now + UNREADY) => back,
                 };
@@ -317,14 +318,20 @@ impl Context {
         }
     }
 
-    fn endpoint(&self, running: &Running, ready: Instant, trusted_until: Instant) -> Arc<Endpoint> {
+    fn endpoint(
+        &self,
+        running: &Running,
+        ready: Instant,
+        trusted_until: Instant,
+        leaving: &CancellationToken,
+    ) -> Arc<Endpoint> {
         let max_idle = match self.spec.concurrency.limit as usize {
             0 => MAX_IDLE_CONNECTIONS,
             limit => limit.min(MAX_IDLE_CONNECTIONS),
         };
         let (addresses, protocol) = (running.addresses, self.spec.protocol);
         let endpoint = Endpoint::new(self.id, addresses, protocol, max_idle, running.spawned, ready);
-        Arc::new(endpoint.watched().trusted_until(trusted_until))
+        Arc::new(endpoint.watched().trusted_until(trusted_until).leaves_with(leaving.clone()))
     }
 
     fn died(&self, running: &Running, endpoint: &Endpoint, exit: Exit, ready: Instant) -> Report {
@@ -335,8 +342,10 @@ impl Context {
     }
 
     /// Out of the set; what it has finishes; then SIGTERM, and SIGKILL for who does not listen.
-    async fn leave(&self, mut running: Running) -> Report {
+    async fn leave(&self, mut running: Running, leaving: &CancellationToken) -> Report {
         self.service.leave(self.id);
+        // Websockets last as long as they like otherwise.
+        leaving.cancel();
         let bound = match self.service.spec().timeouts.drain {
             Duration::ZERO => LONGEST_START,
             bound => bound,
