@@ -113,11 +113,21 @@ mod tests {
         ServiceKey::new("default", name)
     }
 
+    /// As many free ports in a row, below those that the kernel gives out by itself: other tests run beside this one.
+    fn free(n: u16) -> RangeInclusive<u16> {
+        let start = 28_000 + (std::process::id() % 64) as u16 * 32;
+        let is_free = |port: u16| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        let mut firsts = (start..start + 2_000).step_by(n.into());
+        let first = firsts.find(|first| (*first..first + n).all(is_free)).unwrap();
+        first..=first + n - 1
+    }
+
     #[test]
     fn a_service_keeps_its_port() {
         let state = tempfile::tempdir().unwrap();
         let ip = "127.0.0.1".parse().unwrap();
-        let ports = || ServicePorts::new(ip, Some(42_000..=42_099), state.path());
+        let range = free(16);
+        let ports = || ServicePorts::new(ip, Some(range.clone()), state.path());
         let first = ports().bind(&key("a")).unwrap().unwrap().1;
         assert_eq!(ports().bind(&key("a")).unwrap().unwrap().1, first);
         assert_ne!(ports().bind(&key("b")).unwrap().unwrap().1, first);
@@ -127,10 +137,13 @@ mod tests {
     fn a_taken_port_is_passed_over_and_a_full_range_is_said() {
         let state = tempfile::tempdir().unwrap();
         let ip = "127.0.0.1".parse().unwrap();
-        let ports = ServicePorts::new(ip, Some(42_100..=42_101), state.path());
+        let range = free(2);
+        let (first, last) = (*range.start(), *range.end());
+        let ports = ServicePorts::new(ip, Some(range), state.path());
         let (_one, _) = ports.bind(&key("a")).unwrap().unwrap();
         let (_two, _) = ports.bind(&key("b")).unwrap().unwrap();
-        assert!(matches!(ports.bind(&key("c")), Err(PortsError::Exhausted(42_100, 42_101))));
+        let full = ports.bind(&key("c"));
+        assert!(matches!(full, Err(PortsError::Exhausted(a, b)) if (a, b) == (first, last)), "{full:?}");
         let none = ServicePorts::new(ip, None, state.path());
         assert!(none.bind(&key("a")).unwrap().is_none());
     }
