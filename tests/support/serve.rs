@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -25,6 +25,7 @@ pub(crate) struct Serve {
 /// How to start `serve`; the defaults listen on free loopback ports without service ports.
 pub(crate) struct ServeBuilder {
     args: Vec<String>,
+    state_dir: PathBuf,
     service_ports: String,
     admin: String,
     /// The folder it is started in, and the file or folder it is given.
@@ -45,10 +46,10 @@ pub(crate) struct QueueProxy {
 
 impl ServeBuilder {
     pub(crate) fn new(lab: &Lab) -> Self {
-        let args =
-            ["--listen", "127.0.0.1:0", "--log-format", "json", "--state-dir", &lab.text_path("state")];
+        let args = ["--listen", "127.0.0.1:0", "--log-format", "json"];
         Self {
             args: args.map(str::to_owned).to_vec(),
+            state_dir: lab.path("state"),
             service_ports: "off".to_owned(),
             admin: "127.0.0.1:0".to_owned(),
             files: (".".into(), lab.text_path("services")),
@@ -72,6 +73,18 @@ impl ServeBuilder {
     /// `cd DIR && pilotlight serve -f FILE`.
     pub(crate) fn within(mut self, dir: PathBuf, file: &str) -> Self {
         self.files = (dir, file.to_owned());
+        self
+    }
+
+    /// Other files than the lab's.
+    pub(crate) fn files(self, files: &Path) -> Self {
+        let file = files.to_str().expect("test paths are UTF-8").to_owned();
+        self.within(".".into(), &file)
+    }
+
+    /// A state directory that outlives the lab. `serve` locks it: one test at a time.
+    pub(crate) fn state_dir(mut self, dir: &Path) -> Self {
+        dir.clone_into(&mut self.state_dir);
         self
     }
 
@@ -105,6 +118,7 @@ impl ServeBuilder {
         let (dir, file) = &self.files;
         command.current_dir(dir).args(["serve", "-f", file, "--admin", &self.admin]);
         command.args(["--service-ports", &self.service_ports]).args(&self.args);
+        command.arg("--state-dir").arg(&self.state_dir);
         Program::spawn(command, &self.mark)
     }
 

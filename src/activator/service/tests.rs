@@ -86,9 +86,10 @@ proptest! {
         let mut known = false;
         for step in steps {
             match step {
-                Step::Arrive => match service.line.try_acquire() {
-                    Some(permit) => running.push(permit),
-                    None => {
+                Step::Arrive => {
+                    if let Some(permit) = service.line.try_acquire() {
+                        running.push(permit);
+                    } else {
                         waiting.push(service.line.acquire().unwrap());
                         service.poke_if_stuck();
                     }
