@@ -164,9 +164,7 @@ impl Running {
         };
         ready.store(false, Ordering::Release);
         drain.announce();
-        // Not aborted: half an applied change would leave services that nobody stops.
         enough.cancel();
-        let _ = reload.await;
         events.emit(
             Kind::Draining,
             None,
@@ -174,6 +172,8 @@ impl Running {
         );
         drain.begin();
         let leave = async {
+            // Not aborted: half an applied change would leave services that nobody stops.
+            let _ = reload.await;
             let bound = fleet.drain_bound(LONGEST_DRAIN);
             if tokio::time::timeout(bound, drain.finished()).await.is_err() {
                 cut_off(&drain, fleet.load(), bound).await;

@@ -41,10 +41,14 @@ async fn sigterm_finishes_what_is_in_flight() {
         }
     })
     .await;
-    // New requests are refused, one way or the other.
-    if let Ok(reply) = Call::get(&host("iris"), "/").send(serve.traffic).await {
-        reply.error(503, "iris");
-    }
+    // New requests are refused, one way or the other, once the listeners know too.
+    wait_until(SOON, "new requests are refused", async || {
+        match Call::get(&host("iris"), "/").send(serve.traffic).await {
+            Ok(reply) if reply.status == 200 => Err(reply.to_string()),
+            _ => Ok(()),
+        }
+    })
+    .await;
     assert!(serve.exited().is_none() && !held.is_finished());
     gate.open();
     assert_eq!(held.await.unwrap().unwrap().status, 200);

@@ -2,7 +2,7 @@
 //!
 //! The exit is seen through a pidfd, which does not reap. That order matters: while the leader is a zombie, its group's
 //! id is pinned, so the rest of the group can be killed without the risk of hitting a stranger; then the leader is reaped.
-//! What has left the group ([`super::kin`]) is looked for before each signal, while its parents still live, and gets the same.
+//! What has left the group (`super::kin`) is looked for before each signal, while its parents still live, and gets the same.
 //!
 //! `PR_SET_PDEATHSIG` is not used: it fires when the *thread* that spawned ends, and needs `fork` instead of `posix_spawn`.
 //! What outlives a killed pilotlight is found again by [`super::orphans`].

@@ -2,7 +2,7 @@
 //!
 //! A port is free when the kernel gives it out for `127.0.0.1:0`. Between that and the app's own `bind` another program
 //! can take it: the app then fails (the supervisor chooses again), and the stranger answers probes. So before a replica
-//! counts as ready, [`owned_by`] finds out who listens. The window is seconds long, but Linux gives outgoing
+//! counts as ready, `owned_by` finds out who listens. The window is seconds long, but Linux gives outgoing
 //! connections ports of the other parity first, so it takes a machine that is nearly out of ports, or another `bind`.
 
 use std::collections::HashSet;
