@@ -297,9 +297,9 @@ impl Conn {
         Self { peer_ip, hangup: Hangup::of(stream), signals }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn for_test(peer: SocketAddr) -> Self {
-        let ip = HeaderValue::try_from(peer.ip().to_string()).unwrap();
+        let ip = HeaderValue::try_from(peer.ip().to_string()).expect("an address is ASCII");
         Self { peer_ip: ip, hangup: Hangup::of(&std::io::stdin()), signals: Arc::default() }
     }
 }
