@@ -80,7 +80,9 @@ async fn wait(
     mut reader: Option<(&mut Prefetched, &mut Charge<'_>)>,
 ) -> Result<Permit, ProxyError> {
     let limit = service.spec().timeouts.activation;
-    let deadline = (limit > Duration::ZERO).then(|| started + limit);
+    let given_up = (limit > Duration::ZERO).then(|| started + limit);
+    let call_deadline = traits.grpc_timeout.map(|limit| started + limit);
+    let deadline = [call_deadline, given_up].into_iter().flatten().min();
     let mut expired = std::pin::pin!(sleep_until(deadline.unwrap_or(started).into()));
     let mut check = interval_at((clock::now() + HANGUP_CHECK).into(), HANGUP_CHECK);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -91,6 +93,10 @@ async fn wait(
             biased;
             slot = &mut place => return slot.map_err(ProxyError::Refused),
             () = &mut expired, if deadline.is_some() => {
+                if deadline == call_deadline {
+                    let limit = traits.grpc_timeout.unwrap_or_default();
+                    return Err(ProxyError::Deadline { limit, sent: false });
+                }
                 return Err(ProxyError::Timeout { stage: Stage::Activation, limit });
             }
             more = read_on(&mut reader) => match more {

@@ -20,7 +20,7 @@ use crate::proxy::client::SendError;
 use crate::proxy::endpoint::Endpoint;
 use crate::proxy::error::{Dialect, ProxyError};
 use crate::proxy::forward::{Failure, Forward};
-use crate::proxy::head;
+use crate::proxy::{grpc, head};
 use crate::proxy::server::{Conn, Handler};
 
 pub mod admit;
@@ -110,7 +110,12 @@ impl Activator {
             let cold = permit.endpoint().ready > started;
             service.metrics.waited(clock::now().saturating_duration_since(started), cold);
         }
+        if waited && let Some(limit) = traits.grpc_timeout {
+            let left = limit.saturating_sub(clock::now().saturating_duration_since(started));
+            grpc::set_timeout(&mut parts.headers, left);
+        }
         let request = Request::from_parts(parts, body);
+        let mut refused_before = false;
         let mut forward = Forward { request, traits, dialect, started, counted };
         let timeouts = service.spec().timeouts;
         loop {
@@ -127,6 +132,12 @@ impl Activator {
                 Err(Failure::NotSent(unsent, refused, error)) => {
                     suspect(service, &endpoint, &error);
                     (permit, forward) = self.retry(service, conn, *unsent, refused).await?;
+                }
+                Err(Failure::Refused(unread, refused, error)) => {
+                    if std::mem::replace(&mut refused_before, true) {
+                        return Err(ProxyError::App(format!("it refused the request: {error}")));
+                    }
+                    (permit, forward) = self.retry(service, conn, *unread, refused).await?;
                 }
                 Err(Failure::Broken(unread, broken, error)) => {
                     if endpoint.broke(clock::now()) {

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 
 use super::error::Stage;
 use super::exchange::Exchange;
+use super::replay::Taped;
 use super::timeout::IdleTimer;
 
 /// What goes to a client.
@@ -44,6 +45,8 @@ pub enum RequestBody {
     Stream(Incoming),
     /// Partly read while the request waited.
     Prefetched(Box<Prefetched>),
+    /// What is read of it is kept, for a connection that may refuse it.
+    Taped(Taped),
 }
 
 /// A request body whose beginning was read while the request waited in line, so that a client that goes away is
@@ -197,6 +200,7 @@ impl HttpBody for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Stream(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::Taped(body) => Pin::new(body).poll_frame(cx),
             Self::Prefetched(body) => match body.frames.pop_front() {
                 Some(frame) => {
                     body.bytes -= frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -214,6 +218,7 @@ impl HttpBody for RequestBody {
         match self {
             Self::Empty => true,
             Self::Stream(incoming) => incoming.is_end_stream(),
+            Self::Taped(body) => body.is_end_stream(),
             Self::Prefetched(body) => {
                 body.frames.is_empty() && body.error.is_none() && body.rest.is_end_stream()
             }
@@ -224,6 +229,7 @@ impl HttpBody for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Stream(incoming) => incoming.size_hint(),
+            Self::Taped(body) => body.size_hint(),
             Self::Prefetched(body) => {
                 // The rest counts down as it is read, so the sum stays what the sender declared.
                 let rest = body.rest.size_hint();
@@ -244,6 +250,24 @@ impl Prefetched {
     /// Nothing read yet.
     pub fn new(incoming: Incoming) -> Self {
         Self { frames: VecDeque::new(), bytes: 0, rest: incoming, error: None }
+    }
+
+    /// `body` as it was before these frames were read of it.
+    pub fn rewound(frames: Vec<Frame<Bytes>>, body: RequestBody) -> Option<RequestBody> {
+        if frames.is_empty() {
+            return Some(body);
+        }
+        let mut rewound = match body {
+            RequestBody::Stream(incoming) => Self::new(incoming),
+            RequestBody::Prefetched(prefetched) => *prefetched,
+            // Nothing can have been read of the one, and the other is never taped again.
+            RequestBody::Empty | RequestBody::Taped(_) => return None,
+        };
+        for frame in frames.into_iter().rev() {
+            rewound.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+            rewound.frames.push_front(frame);
+        }
+        Some(RequestBody::Prefetched(Box::new(rewound)))
     }
 
     /// Reads one more frame. False when there is nothing more to read. Safe to cancel.

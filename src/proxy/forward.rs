@@ -8,7 +8,7 @@ use tokio::time::timeout_at;
 
 use super::Permit;
 use super::body::{AppBody, Body, RequestBody};
-use super::client::SendError;
+use super::client::{SendError, Wire};
 use super::error::{Dialect, ProxyError, Stage};
 use super::exchange::Exchange;
 use super::head::{self, Traits};
@@ -44,6 +44,8 @@ pub enum Failure {
     /// should it turn out that the app's process has died, it had not read all of the request, and the request may
     /// go elsewhere.
     Broken(Option<Box<Forward>>, Permit, SendError),
+    /// The app refused the request before it did anything with it, but is well: once more, elsewhere if possible.
+    Refused(Box<Forward>, Permit, SendError),
     /// Final.
     Final(ProxyError),
 }
@@ -57,8 +59,12 @@ impl Forward {
         metrics: &Arc<ServiceMetrics>,
         drain: &Drain,
     ) -> Result<Response<Body>, Failure> {
-        let client = permit.endpoint().client(self.dialect == Dialect::Grpc).clone();
-        let wire = client.wire(self.traits.h2).await;
+        let grpc = self.dialect == Dialect::Grpc;
+        let client = permit.endpoint().client(grpc).clone();
+        let wire = client.wire(self.traits.h2 || grpc).await;
+        if grpc && wire == Wire::H1 {
+            return Err(Failure::Final(ProxyError::NoHttp2));
+        }
         head::shape(&mut self.request, wire).map_err(Failure::Final)?;
         let upgrade = self.traits.upgrade.then(|| upgrade::client_side(&mut self.request));
 
@@ -66,12 +72,17 @@ impl Forward {
         let sent = clock::now();
         let request_deadline = at(self.started, timeouts.request);
         let start_deadline = at(sent, timeouts.response_start);
-        let deadline = [request_deadline, start_deadline].into_iter().flatten().min();
+        let call_deadline = self.traits.grpc_timeout.map(|limit| self.started + limit);
+        let deadline = [call_deadline, request_deadline, start_deadline].into_iter().flatten().min();
         let send = client.send(wire, self.request);
         let answered = match deadline {
             None => send.await,
             Some(deadline) => match timeout_at(deadline.into(), send).await {
                 Ok(answered) => answered,
+                Err(_) if call_deadline == Some(deadline) => {
+                    let limit = self.traits.grpc_timeout.unwrap_or_default();
+                    return Err(Failure::Final(ProxyError::Deadline { limit, sent: true }));
+                }
                 Err(_) if request_deadline == Some(deadline) => {
                     let limit = timeouts.request;
                     return Err(Failure::Final(ProxyError::Timeout { stage: Stage::Request, limit }));
@@ -90,6 +101,13 @@ impl Forward {
                 let error = SendError::Connect { addr, error, request: Box::default() };
                 return Err(Failure::NotSent(Box::new(again), permit, error));
             }
+            Err(SendError::Refused { error, request }) => {
+                let Self { traits, dialect, started, counted, .. } = self;
+                let again = Self { request: *request, traits, dialect, started, counted };
+                let error = SendError::Broken(error);
+                return Err(Failure::Refused(Box::new(again), permit, error));
+            }
+            Err(SendError::NoHttp2) => return Err(Failure::Final(ProxyError::NoHttp2)),
             Err(error @ SendError::Broken(_)) => {
                 let Self { traits, dialect, started, counted, .. } = self;
                 let unread = spare.filter(|_| error.is_reset() && !traits.upgrade);
@@ -105,7 +123,7 @@ impl Forward {
         let status = response.status();
         let metrics = metrics.clone();
         let exchange =
-            Exchange::new(permit, self.counted, lease, metrics, self.started, sent, status.as_u16());
+            Exchange::new(permit, self.counted, Some(lease), metrics, self.started, sent, status.as_u16());
         if status == StatusCode::SWITCHING_PROTOCOLS {
             return match upgrade {
                 Some(client) => {

@@ -4,6 +4,7 @@
 //! hop-by-hop fields, forwarding fields added. [`shape`] turns that into what goes over the wire to the app.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use http::header::{
     self, CONNECTION, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, TE,
@@ -14,6 +15,7 @@ use http::{Method, Request, Response, Version, request};
 
 use super::client::Wire;
 use super::error::ProxyError;
+use super::grpc;
 use super::server::Conn;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -35,6 +37,8 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
 ];
 
+const BAD_GRPC_TIMEOUT: &str = "the grpc-timeout is not 1 to 8 digits and one of the units H M S m u n";
+
 /// What the head says about how to treat the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traits {
@@ -44,6 +48,8 @@ pub struct Traits {
     pub upgrade: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// How long a gRPC client waits for the end of its call.
+    pub grpc_timeout: Option<Duration>,
 }
 
 /// The host that a request is for: `:authority` or an absolute target, else `Host`.
@@ -79,7 +85,7 @@ pub fn canonical(
     if parts.method == Method::CONNECT {
         return Err(ProxyError::BadRequest("CONNECT is not supported"));
     }
-    let traits = traits(parts);
+    let traits = traits(parts)?;
     let host = match parts.uri.authority() {
         Some(authority) => HeaderValue::from_str(authority.as_str())
             .map_err(|_| ProxyError::BadRequest("the authority is not a host"))?,
@@ -153,7 +159,7 @@ pub fn response<B>(response: &mut Response<B>) {
     *response.version_mut() = Version::HTTP_11;
 }
 
-fn traits(parts: &request::Parts) -> Traits {
+fn traits(parts: &request::Parts) -> Result<Traits, ProxyError> {
     let h2 = parts.version == Version::HTTP_2;
     let upgrade = parts.version == Version::HTTP_11
         && parts.headers.contains_key(UPGRADE)
@@ -162,7 +168,13 @@ fn traits(parts: &request::Parts) -> Traits {
         && !tokens(&parts.headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("h2c"));
     let expects_continue =
         parts.headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    Traits { h2, upgrade, expects_continue }
+    // gRPC is HTTP/2 alone, so HTTP/1.1 does not pay for the look.
+    let grpc_timeout = if h2 && grpc::is_call(&parts.headers) {
+        grpc::timeout(&parts.headers).map_err(|_| ProxyError::BadRequest(BAD_GRPC_TIMEOUT))?
+    } else {
+        None
+    };
+    Ok(Traits { h2, upgrade, expects_continue, grpc_timeout })
 }
 
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {

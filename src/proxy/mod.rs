@@ -22,10 +22,13 @@ pub mod endpoint;
 pub mod error;
 pub mod exchange;
 pub mod forward;
+pub mod grpc;
 pub mod hangup;
 pub mod head;
 pub mod metrics;
+pub mod replay;
 pub mod server;
+pub mod shared;
 pub mod timeout;
 pub mod upgrade;
 
