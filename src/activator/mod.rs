@@ -130,7 +130,14 @@ impl Activator {
                 }
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::NotSent(unsent, refused, error)) => {
-                    suspect(service, &endpoint, &error);
+                    if endpoint.is_grpc_port(dialect == Dialect::Grpc) {
+                        // The replica serves HTTP all the same.
+                        if std::mem::replace(&mut refused_before, true) {
+                            return Err(ProxyError::App(format!("its gRPC port: {error}")));
+                        }
+                    } else {
+                        suspect(service, &endpoint, &error);
+                    }
                     (permit, forward) = self.retry(service, conn, *unsent, refused).await?;
                 }
                 Err(Failure::Refused(unread, refused, error)) => {

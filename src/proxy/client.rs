@@ -128,6 +128,16 @@ enum Unprocessed {
 // === impl SendError ===
 
 impl SendError {
+    /// Whether an app that speaks HTTP/2 alone may have caused it: its first frame, which can come before the request is
+    /// written, is no HTTP/1; or it closed the connection.
+    fn is_unlike_h1(&self) -> bool {
+        match self {
+            Self::Connect { error, .. } => error.kind() == io::ErrorKind::ConnectionReset,
+            Self::Broken(error) => is_garbage(error) || error.is_incomplete_message(),
+            Self::Refused { .. } | Self::NoHttp2 => false,
+        }
+    }
+
     /// Whether the connection was reset before a byte of the response came. Linux resets a connection that is closed
     /// with bytes unread; one whose bytes were all read ends with a FIN.
     pub fn is_reset(&self) -> bool {
@@ -165,20 +175,25 @@ impl Client {
         self.addr
     }
 
-    /// What to speak for a request. With `auto`, one that came over HTTP/1 goes out as it came, since nearly every app
-    /// takes it, until the app is found to speak HTTP/2 alone; one that came over HTTP/2, or is gRPC, makes the first
-    /// of its kind ask what the app speaks.
-    pub async fn wire(&self, wants_h2: bool) -> Wire {
+    /// What to speak for a request, as far as that is known without asking. With `auto`, one that came over HTTP/1 goes
+    /// out as it came, since nearly every app takes it, until the app is found to speak HTTP/2 alone.
+    pub fn known_wire(&self, came_h2: bool, grpc: bool) -> Option<Wire> {
         match self.protocol {
-            Protocol::Http1 => Wire::H1,
-            Protocol::H2c => Wire::H2,
-            Protocol::Auto if !wants_h2 && self.spoken.takes_h1() => Wire::H1,
-            Protocol::Auto if !wants_h2 => Wire::H2,
-            // An app that cannot be asked is asked again by the next request.
-            Protocol::Auto => match self.spoken.takes_h2(self.addr).await {
-                Ok(true) => Wire::H2,
-                Ok(false) | Err(_) => Wire::H1,
-            },
+            Protocol::Http1 => Some(Wire::H1),
+            Protocol::H2c => Some(Wire::H2),
+            Protocol::Auto if !came_h2 && !grpc => {
+                Some(if self.spoken.takes_h1() { Wire::H1 } else { Wire::H2 })
+            }
+            Protocol::Auto => self.spoken.known_h2().map(|h2| if h2 { Wire::H2 } else { Wire::H1 }),
+        }
+    }
+
+    /// Asks what the app speaks. If it does not say, gRPC has no choice.
+    pub async fn wire(&self, grpc: bool) -> Wire {
+        match self.spoken.takes_h2(self.addr).await {
+            Some(true) => Wire::H2,
+            None if grpc => Wire::H2,
+            Some(false) | None => Wire::H1,
         }
     }
 
@@ -211,24 +226,26 @@ impl Client {
                 self.spoken.set_h1(true);
                 return Ok((response, leased.into()));
             }
-            Err(SendError::Broken(error)) => error,
-            Err(other) => return Err(other),
+            Err(error) => error,
         };
-        let garbage = error.is_parse() && !error.is_parse_too_large();
-        if !garbage && !error.is_incomplete_message() {
-            return Err(SendError::Broken(error));
+        let h2_alone = error.is_unlike_h1() && self.spoken.takes_h2(self.addr).await == Some(true);
+        if h2_alone {
+            self.spoken.set_h1(false);
         }
-        if !matches!(self.spoken.takes_h2(self.addr).await, Ok(true)) {
-            return Err(SendError::Broken(error));
+        match (error, kept.take()) {
+            // One that only closed the connection may be one that speaks both and crashed over this request.
+            (SendError::Broken(error), Some(mut request)) if h2_alone && is_garbage(&error) => {
+                head::shape(&mut request, Wire::H2).map_err(|_| SendError::Broken(error))?;
+                self.send_h2(request).await.map(|(response, stream)| (response, stream.into()))
+            }
+            (SendError::Connect { addr, error, .. }, Some(mut request)) => {
+                if h2_alone && head::shape(&mut request, Wire::H2).is_ok() {
+                    return self.send_h2(request).await.map(|(response, stream)| (response, stream.into()));
+                }
+                Err(SendError::Connect { addr, error, request: Box::new(request) })
+            }
+            (error, _) => Err(error),
         }
-        self.spoken.set_h1(false);
-        // One that only closed the connection may be one that speaks both and crashed over this request.
-        let again = if garbage { kept.take() } else { None };
-        let Some(mut request) = again else { return Err(SendError::Broken(error)) };
-        if head::shape(&mut request, Wire::H2).is_err() {
-            return Err(SendError::Broken(error));
-        }
-        self.send_h2(request).await.map(|(response, stream)| (response, stream.into()))
     }
 
     async fn send_h1(
@@ -266,6 +283,9 @@ impl Client {
             let (mut sender, stream) = match self.shared.stream(self.connect()).await {
                 Ok(taken) => taken,
                 Err(error) => {
+                    if error.kind() == io::ErrorKind::InvalidData && self.speaks_h1_alone().await {
+                        return Err(SendError::NoHttp2);
+                    }
                     return Err(SendError::Connect { addr: self.addr, error, request: Box::new(request) });
                 }
             };
@@ -282,7 +302,7 @@ impl Client {
             let error = error.into_error();
             let why = if unsent { Some(Unprocessed::GoAway) } else { Unprocessed::of(&error) };
             let Some((why, kept)) = why.and_then(|why| Some((why, kept.take()?))) else {
-                return Err(self.broken_h2(error).await);
+                return Err(SendError::Broken(error));
             };
             match why {
                 Unprocessed::GoAway => request = kept,
@@ -295,13 +315,9 @@ impl Client {
         Err(SendError::Connect { addr: self.addr, error, request: Box::new(request) })
     }
 
-    /// Whether the exchange broke because the app speaks HTTP/1 alone: it is asked, unless it has answered before.
-    async fn broken_h2(&self, error: hyper::Error) -> SendError {
-        let proven = self.h2_proven.load(Ordering::Relaxed);
-        if !proven && matches!(self.spoken.takes_h2(self.addr).await, Ok(false)) {
-            return SendError::NoHttp2;
-        }
-        SendError::Broken(error)
+    /// Whether a handshake failed because the app speaks HTTP/1 alone: it is asked, unless it has answered before.
+    async fn speaks_h1_alone(&self) -> bool {
+        !self.h2_proven.load(Ordering::Relaxed) && self.spoken.takes_h2(self.addr).await == Some(false)
     }
 
     /// The most recently used connection that is still open.
@@ -364,6 +380,11 @@ fn notice_death(stream: &TcpStream) -> io::Result<()> {
 /// The request, when it was never sent.
 fn unsent(mut error: TrySendError<Request<RequestBody>>) -> Result<Request<RequestBody>, SendError> {
     error.take_message().ok_or_else(|| SendError::Broken(error.into_error()))
+}
+
+/// Something came that is no HTTP/1 at all.
+fn is_garbage(error: &hyper::Error) -> bool {
+    error.is_parse() && !error.is_parse_too_large()
 }
 
 /// hyper's message with its cause, which says what happened.

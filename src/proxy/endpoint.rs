@@ -100,6 +100,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether a request goes to a port that only gRPC has.
+    pub fn is_grpc_port(&self, grpc: bool) -> bool {
+        grpc && self.grpc.is_some()
+    }
+
     /// The data path could not connect, or an exchange broke. Runs `leave`, which takes the replica out of the line,
     /// and then tells whoever owns it to look; but only once: after the look the replica is back in the line with an
     /// endpoint of its own, and a late failure of this one must not take that out.

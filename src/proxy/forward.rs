@@ -61,36 +61,41 @@ impl Forward {
     ) -> Result<Response<Body>, Failure> {
         let grpc = self.dialect == Dialect::Grpc;
         let client = permit.endpoint().client(grpc).clone();
-        let wire = client.wire(self.traits.h2 || grpc).await;
-        if grpc && wire == Wire::H1 {
-            return Err(Failure::Final(ProxyError::NoHttp2));
-        }
-        head::shape(&mut self.request, wire).map_err(Failure::Final)?;
-        let upgrade = self.traits.upgrade.then(|| upgrade::client_side(&mut self.request));
-
-        let spare = spare(&self.request);
         let sent = clock::now();
         let request_deadline = at(self.started, timeouts.request);
         let start_deadline = at(sent, timeouts.response_start);
         let call_deadline = self.traits.grpc_timeout.map(|limit| self.started + limit);
         let deadline = [call_deadline, request_deadline, start_deadline].into_iter().flatten().min();
+        let wire = match (client.known_wire(self.traits.h2, grpc), deadline) {
+            (Some(wire), _) => Some(wire),
+            (None, None) => Some(client.wire(grpc).await),
+            (None, Some(deadline)) => timeout_at(deadline.into(), client.wire(grpc)).await.ok(),
+        };
+        let traits = self.traits;
+        let expired = || {
+            let (stage, limit) = match deadline {
+                passed if passed == call_deadline => {
+                    let limit = traits.grpc_timeout.unwrap_or_default();
+                    return Failure::Final(ProxyError::Deadline { limit, sent: true });
+                }
+                passed if passed == request_deadline => (Stage::Request, timeouts.request),
+                _ => (Stage::ResponseStart, timeouts.response_start),
+            };
+            Failure::Final(ProxyError::Timeout { stage, limit })
+        };
+        let wire = wire.ok_or_else(expired)?;
+        if grpc && wire == Wire::H1 {
+            return Err(Failure::Final(ProxyError::NoHttp2));
+        }
+        head::shape(&mut self.request, wire).map_err(Failure::Final)?;
+        let upgrade = self.traits.upgrade.then(|| upgrade::client_side(&mut self.request));
+        let spare = spare(&self.request);
         let send = client.send(wire, self.request);
         let answered = match deadline {
             None => send.await,
             Some(deadline) => match timeout_at(deadline.into(), send).await {
                 Ok(answered) => answered,
-                Err(_) if call_deadline == Some(deadline) => {
-                    let limit = self.traits.grpc_timeout.unwrap_or_default();
-                    return Err(Failure::Final(ProxyError::Deadline { limit, sent: true }));
-                }
-                Err(_) if request_deadline == Some(deadline) => {
-                    let limit = timeouts.request;
-                    return Err(Failure::Final(ProxyError::Timeout { stage: Stage::Request, limit }));
-                }
-                Err(_) => {
-                    let limit = timeouts.response_start;
-                    return Err(Failure::Final(ProxyError::Timeout { stage: Stage::ResponseStart, limit }));
-                }
+                Err(_) => return Err(expired()),
             },
         };
         let (mut response, lease) = match answered {

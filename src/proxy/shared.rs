@@ -8,6 +8,8 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+use std::time::Duration;
 
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -15,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
 use super::body::RequestBody;
+use crate::clock;
 
 /// Read ahead of a slow client, for each stream.
 const STREAM_WINDOW: u32 = 256 * 1024;
@@ -29,6 +32,12 @@ const MAX_HEAD: u32 = 64 * 1024;
 /// With more than these full, requests wait on the connections for a stream to end.
 const MAX_CONNECTIONS: usize = 64;
 
+/// How long a new connection waits for the app's SETTINGS before it is used regardless: a model server that computes in
+/// its event loop takes as long as that.
+const SETTINGS_WAIT: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+type Driver = http2::Connection<TokioIo<TcpStream>, RequestBody, TokioExecutor>;
 /// Sends requests on a shared connection.
 pub type Sender = http2::SendRequest<RequestBody>;
 
@@ -46,7 +55,7 @@ struct Connection {
     load: Arc<Load>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Load {
     streams: AtomicUsize,
     /// What the app allows, as of the last request.
@@ -103,16 +112,19 @@ impl Connection {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER)
             .max_header_list_size(MAX_HEAD)
+            // None before the app has said how many.
+            .initial_max_send_streams(0)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(io::Error::other)?;
-        let load = Arc::new(Load { streams: AtomicUsize::new(0), limit: AtomicUsize::new(MAX_STREAMS) });
+        let load = Arc::new(Load::default());
+        load.see(settled(&mut connection).await?);
         let seen = load.clone();
         // Its errors reach the requests that are on it. It is polled for each request, and tells the limit then.
         tokio::spawn(async move {
             let watched = poll_fn(|cx| {
                 let polled = Pin::new(&mut connection).poll(cx);
-                seen.limit.store(connection.current_max_send_streams().min(MAX_STREAMS), Ordering::Relaxed);
+                seen.see(connection.current_max_send_streams());
                 polled
             });
             drop(watched.await);
@@ -121,12 +133,33 @@ impl Connection {
     }
 }
 
+/// Waits a moment for the app's SETTINGS, and returns how many streams it allows; 0 when it has not said. A burst of
+/// requests onto a connection that then allows two would wait for each other. hyper tells nobody, so this looks.
+async fn settled(connection: &mut Driver) -> io::Result<usize> {
+    let until = clock::now() + SETTINGS_WAIT;
+    loop {
+        if let Poll::Ready(ended) = poll_fn(|cx| Poll::Ready(Pin::new(&mut *connection).poll(cx))).await {
+            let error = ended.err().map_or_else(|| "closed".into(), |error| error.to_string());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, format!("HTTP/2 handshake: {error}")));
+        }
+        let allowed = connection.current_max_send_streams();
+        if allowed > 0 || clock::now() > until {
+            return Ok(allowed);
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
 // === impl Load ===
 
 impl Load {
+    fn see(&self, limit: usize) {
+        // One at least: the stream that waits finds out when an app that allows none changes its mind.
+        self.limit.store(limit.clamp(1, MAX_STREAMS), Ordering::Relaxed);
+    }
+
     fn has_room(&self) -> bool {
-        // One at least: an app that allows none for a while is asked again by the stream that waits for it.
-        self.streams.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed).max(1)
+        self.streams.load(Ordering::Relaxed) < self.limit.load(Ordering::Relaxed)
     }
 }
 
