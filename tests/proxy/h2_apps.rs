@@ -17,17 +17,22 @@ pub(crate) struct Asked {
     pub(crate) answer: SendResponse<Bytes>,
 }
 
-/// Listens, and gives every connection to `serve`.
-pub(crate) async fn listen<F>(serve: impl Fn(usize, TcpStream) -> F + Send + 'static) -> SocketAddr
+/// Listens, and gives every connection that says something to `serve`, numbered from 0; a probe only connects.
+pub(crate) async fn listen<F>(serve: impl Fn(usize, TcpStream) -> F + Send + Sync + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
-        for number in 0.. {
-            let Ok((stream, _)) = listener.accept().await else { return };
-            tokio::spawn(serve(number, stream));
+        let (serve, numbers) = (Arc::new(serve), Count::default());
+        while let Ok((stream, _)) = listener.accept().await {
+            let (serve, numbers) = (serve.clone(), numbers.clone());
+            tokio::spawn(async move {
+                if stream.peek(&mut [0]).await.is_ok_and(|n| n > 0) {
+                    serve(numbers.one(), stream).await;
+                }
+            });
         }
     });
     addr

@@ -91,6 +91,15 @@ impl RawH2 {
         this
     }
 
+    /// The app's end: reads the preface and says what it must.
+    pub(crate) async fn accept(mut stream: TcpStream) -> Self {
+        let mut preface = [0; PREFACE.len()];
+        stream.read_exact(&mut preface).await.unwrap();
+        let mut this = Self { stream, read: Vec::new() };
+        this.send(frame(SETTINGS, 0, 0, &[])).await.unwrap();
+        this
+    }
+
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.stream.write_all(bytes.as_ref()).await
     }

@@ -54,6 +54,14 @@ impl Raw {
         self.text()
     }
 
+    /// Reads until the peer closes, in order or not, and returns all that was read as text.
+    pub(crate) async fn to_end(&mut self) -> String {
+        let reading = async { while self.stream.read_buf(&mut self.read).await.is_ok_and(|n| n > 0) {} };
+        let done = tokio::time::timeout(SOON, reading).await.is_ok();
+        assert!(done, "not closed: {:?}", self.text());
+        self.text()
+    }
+
     /// What has come and can be read without waiting.
     pub(crate) fn peek(&mut self) -> String {
         while self.stream.try_read_buf(&mut self.read).is_ok_and(|n| n > 0) {}
