@@ -13,6 +13,8 @@ use crate::proxy::error::ProxyError;
 /// Tenants whose recent requests are remembered. Beyond it, those that were quiet are forgotten, which is exact:
 /// a tenant that is quiet long enough has its whole allowance again.
 const MAX_TENANTS: usize = 10_000;
+/// A lower rate than one request in a year is that: the limiter counts nanoseconds in 64 bits.
+const SLOWEST: Duration = Duration::from_hours(24 * 365);
 /// A longer tenant name is a client's mistake or an attack on our memory.
 const MAX_TENANT_NAME: usize = 256;
 
@@ -67,7 +69,8 @@ fn quota(rate: f64, burst: u32) -> Option<Quota> {
         return None;
     }
     let burst = NonZeroU32::new(burst).or_else(|| NonZeroU32::new(rate.ceil() as u32))?;
-    Some(Quota::with_period(Duration::from_secs_f64(1.0 / rate))?.allow_burst(burst))
+    let period = Duration::try_from_secs_f64(1.0 / rate).unwrap_or(SLOWEST).min(SLOWEST);
+    Some(Quota::with_period(period)?.allow_burst(burst))
 }
 
 #[cfg(test)]

@@ -16,12 +16,12 @@ use crate::config::spec::ServiceKey;
 use crate::drain::Drain;
 use crate::proxy::Permit;
 use crate::proxy::body::{Body, RequestBody};
-use crate::proxy::client::SendError;
 use crate::proxy::endpoint::Endpoint;
 use crate::proxy::error::{Dialect, ProxyError};
 use crate::proxy::forward::{Failure, Forward};
-use crate::proxy::{grpc, head};
+use crate::proxy::send_error::SendError;
 use crate::proxy::server::{Conn, Handler};
+use crate::proxy::{grpc, head};
 
 pub mod admit;
 pub mod limits;
@@ -115,33 +115,32 @@ impl Activator {
             grpc::set_timeout(&mut parts.headers, left);
         }
         let request = Request::from_parts(parts, body);
-        let mut refused_before = false;
         let mut forward = Forward { request, traits, dialect, started, counted };
         let timeouts = service.spec().timeouts;
+        let mut tries = Tries::default();
         loop {
             let endpoint = permit.endpoint().clone();
             let bound = clock::now();
             match forward.attempt(permit, &timeouts, &service.metrics, &self.drain).await {
                 Ok(mut response) => {
                     if let Some(timing) = server_timing(&endpoint, started, bound) {
-                        response.headers_mut().insert(SERVER_TIMING, timing);
+                        response.headers_mut().append(SERVER_TIMING, timing);
                     }
                     return Ok(response);
                 }
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::NotSent(unsent, refused, error)) => {
-                    if endpoint.is_grpc_port(dialect == Dialect::Grpc) {
-                        // The replica serves HTTP all the same.
-                        if std::mem::replace(&mut refused_before, true) {
-                            return Err(ProxyError::App(format!("its gRPC port: {error}")));
-                        }
-                    } else {
+                    // A second port that refuses says nothing about the first.
+                    if !endpoint.has_own_port(dialect == Dialect::Grpc) {
                         suspect(service, &endpoint, &error);
+                    }
+                    if !tries.after_refusal(&endpoint).await {
+                        return Err(ProxyError::App(error.to_string()));
                     }
                     (permit, forward) = self.retry(service, conn, *unsent, refused).await?;
                 }
                 Err(Failure::Refused(unread, refused, error)) => {
-                    if std::mem::replace(&mut refused_before, true) {
+                    if !tries.after_refused_stream() {
                         return Err(ProxyError::App(format!("it refused the request: {error}")));
                     }
                     (permit, forward) = self.retry(service, conn, *unread, refused).await?;
@@ -151,7 +150,7 @@ impl Activator {
                         suspect(service, &endpoint, &error);
                     }
                     match unread {
-                        Some(unread) if endpoint.is_gone().await => {
+                        Some(unread) if tries.after_reset(&endpoint).await => {
                             (permit, forward) = self.retry(service, conn, *unread, broken).await?;
                         }
                         _ => return Err(ProxyError::App(error.to_string())),
@@ -201,6 +200,45 @@ impl Handler for ByPort {
         }
         let dialect = Dialect::of(request.headers());
         ProxyError::NoService(self.1.to_string()).response(dialect, "")
+    }
+}
+
+/// How often one request may go to another replica.
+#[derive(Debug, Default)]
+struct Tries {
+    refusals: u32,
+    resets: u32,
+    refused_streams: u32,
+}
+
+// === impl Tries ===
+
+impl Tries {
+    /// Living replicas that may refuse the connection before the client is told.
+    const REFUSALS: u32 = 3;
+    /// Dying replicas that may take the request with them: more would let a request that kills its app kill all.
+    const RESETS: u32 = 1;
+    const REFUSED_STREAMS: u32 = 1;
+
+    /// Whether to try again after `endpoint` refused the connection. Nothing was sent, so a replica that turns out to
+    /// have died costs no try: whoever waits for a restart waits until its deadline.
+    async fn after_refusal(&mut self, endpoint: &Endpoint) -> bool {
+        if !endpoint.is_gone().await {
+            self.refusals += 1;
+        }
+        self.refusals < Self::REFUSALS
+    }
+
+    /// Whether to try again after an app that is well refused the stream: once. It has too much to do.
+    fn after_refused_stream(&mut self) -> bool {
+        self.refused_streams += 1;
+        self.refused_streams <= Self::REFUSED_STREAMS
+    }
+
+    /// Whether to try again after `endpoint` reset the connection: once, and only if its process has died.
+    async fn after_reset(&mut self, endpoint: &Endpoint) -> bool {
+        self.resets += 1;
+        self.resets <= Self::RESETS && endpoint.is_gone().await
     }
 }
 

@@ -62,6 +62,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether requests of this kind go to a port of their own.
+    pub fn has_own_port(&self, grpc: bool) -> bool {
+        grpc && self.grpc.is_some()
+    }
+
     /// The owner sees the replica's process end, and will say so by [`Endpoint::set_gone`].
     #[must_use]
     pub fn watched(mut self) -> Self {
@@ -98,11 +103,6 @@ impl Endpoint {
             Some(client) if grpc => client,
             _ => &self.http,
         }
-    }
-
-    /// Whether a request goes to a port that only gRPC has.
-    pub fn is_grpc_port(&self, grpc: bool) -> bool {
-        grpc && self.grpc.is_some()
     }
 
     /// The data path could not connect, or an exchange broke. Runs `leave`, which takes the replica out of the line,

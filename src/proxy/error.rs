@@ -163,8 +163,8 @@ impl ProxyError {
             Self::Overflow { .. }
             | Self::Asleep
             | Self::Refused(_)
-            | Self::Timeout { stage: Stage::Activation, .. } => Fault::Capacity,
-            Self::Deadline { sent: false, .. } => Fault::Capacity,
+            | Self::Timeout { stage: Stage::Activation, .. }
+            | Self::Deadline { sent: false, .. } => Fault::Capacity,
             Self::Timeout { .. } | Self::Deadline { .. } | Self::App(_) | Self::NoHttp2 => Fault::App,
         }
     }

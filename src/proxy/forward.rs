@@ -8,11 +8,12 @@ use tokio::time::timeout_at;
 
 use super::Permit;
 use super::body::{AppBody, Body, RequestBody};
-use super::client::{SendError, Wire};
+use super::client::Wire;
 use super::error::{Dialect, ProxyError, Stage};
 use super::exchange::Exchange;
 use super::head::{self, Traits};
 use super::metrics::ServiceMetrics;
+use super::send_error::SendError;
 use super::timeout::IdleTimer;
 use super::upgrade;
 use crate::clock;
@@ -113,6 +114,9 @@ impl Forward {
                 return Err(Failure::Refused(Box::new(again), permit, error));
             }
             Err(SendError::NoHttp2) => return Err(Failure::Final(ProxyError::NoHttp2)),
+            Err(error) if error.is_clients() => {
+                return Err(Failure::Final(ProxyError::BadRequest("the request's body broke off")));
+            }
             Err(error @ SendError::Broken(_)) => {
                 let Self { traits, dialect, started, counted, .. } = self;
                 let unread = spare.filter(|_| error.is_reset() && !traits.upgrade);

@@ -27,6 +27,7 @@ pub mod hangup;
 pub mod head;
 pub mod metrics;
 pub mod replay;
+pub mod send_error;
 pub mod server;
 pub mod shared;
 pub mod timeout;

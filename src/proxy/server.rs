@@ -30,7 +30,7 @@ pub const STREAM_WINDOW: u32 = 64 * 1024;
 /// Room for every stream's window: uploads that wait for a slot cannot stall the one that has it.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
 /// Streams that a client resets before we have looked at them (rapid reset), and streams that we reset for its errors:
-/// beyond, the connection ends with ENHANCE_YOUR_CALM.
+/// beyond, the connection ends with `ENHANCE_YOUR_CALM`.
 const MAX_EARLY_RESETS: usize = 20;
 const MAX_STREAM_ERRORS: usize = 256;
 /// How long to rest when the process has no descriptor left for another connection.
@@ -96,11 +96,13 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: A
     let mut begun = pin!(drain.begun());
     loop {
         let accept = async {
-            // At the limit, newcomers wait in the kernel's backlog.
+            let (stream, peer) = accept(&listener).await;
+            // After the accept: a listener that rests must not hold a place. At the limit, one newcomer waits here and
+            // the others in the kernel's backlog.
             let place = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
-            (accept(&listener).await, place)
+            (stream, peer, place)
         };
-        let ((stream, peer), place) = tokio::select! {
+        let (stream, peer, place) = tokio::select! {
             biased;
             () = &mut begun => return,
             accepted = accept => accepted,

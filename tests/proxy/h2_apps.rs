@@ -10,9 +10,8 @@ use h2::{Reason, RecvStream};
 use http::{HeaderMap, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 
-/// A request that reached the app, with its connection's number.
+/// A request that reached the app.
 pub(crate) struct Asked {
-    pub(crate) connection: usize,
     pub(crate) request: Request<RecvStream>,
     pub(crate) answer: SendResponse<Bytes>,
 }
@@ -43,12 +42,12 @@ pub(crate) async fn h2_only<F>(answer: impl Fn(Asked) -> F + Clone + Send + Sync
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    listen(move |connection, stream| {
+    listen(move |_, stream| {
         let answer = answer.clone();
         async move {
             let Ok(mut streams) = h2::server::handshake(stream).await else { return };
             while let Some(Ok((request, reply))) = streams.accept().await {
-                tokio::spawn(answer(Asked { connection, request, answer: reply }));
+                tokio::spawn(answer(Asked { request, answer: reply }));
             }
         }
     })

@@ -111,11 +111,13 @@ async fn heads_without_bodies_cross_both_ways() {
         let h2_app = h2_only(|mut asked: super::h2_apps::Asked| async move {
             let code = asked.request.uri().query().and_then(|query| query.strip_prefix("code="));
             let length = if code.is_none() { "1000" } else { "0" };
-            let head = http::Response::builder().status(code.unwrap_or("200")).header("content-length", length);
+            let head =
+                http::Response::builder().status(code.unwrap_or("200")).header("content-length", length);
             let _ = asked.answer.send_response(head.body(()).unwrap(), true);
         })
         .await;
-        let fronts = [hop.setup().protocol("http1").testapp().await, hop.setup().protocol("h2c").app(h2_app).await];
+        let fronts =
+            [hop.setup().protocol("http1").testapp().await, hop.setup().protocol("h2c").app(h2_app).await];
         for (front, app) in fronts.iter().zip(["h1", "h2"]) {
             for h2 in [false, true] {
                 let wire = |call: Call| if h2 { call.h2() } else { call };

@@ -60,7 +60,8 @@ async fn flood(front: &mut Front, reads: bool, mut more: impl FnMut(u32) -> Vec<
         }
     };
     // Others are served all the time, whether or not the flood was cut off.
-    let cut_off = tokio::join!(tokio::time::timeout(FLOOD, writing), tokio::time::timeout(FLOOD, others)).0.is_ok();
+    let cut_off =
+        tokio::join!(tokio::time::timeout(FLOOD, writing), tokio::time::timeout(FLOOD, others)).0.is_ok();
     reading.abort();
     let growth = peak.saturating_sub(before);
     assert!(peak > 0, "nobody else was served");

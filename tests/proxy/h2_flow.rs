@@ -104,7 +104,7 @@ async fn uploads_that_wait_do_not_stall_the_one_that_has_the_slot() {
         let front = hop.setup().protocol("http1").limit(1).testapp().await;
         let stream = tokio::net::TcpStream::connect(front.addr).await.unwrap();
         // One connection for all, as a gateway has.
-        let mut builder = h2::client::Builder::new();
+        let builder = h2::client::Builder::new();
         let (client, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
         tokio::spawn(connection);
         let mut calls = JoinSet::new();
@@ -160,7 +160,7 @@ async fn an_app_with_few_streams_gets_more_connections() {
                     seen.one();
                     let mut closed = closed.clone();
                     let first = request.uri().path() == "/first";
-                    let asked = Asked { connection: 0, request, answer };
+                    let asked = Asked { request, answer };
                     tokio::spawn(async move {
                         if !first {
                             let _ = closed.wait_for(|open| *open).await;
@@ -218,13 +218,13 @@ async fn streams_and_heads_are_limited() {
 async fn a_connection_that_takes_no_streams_for_good_is_left() {
     // GOAWAY right after the first answer, on every connection: each request needs a new one, and none is lost.
     for hop in Hop::ALL {
-        let app = h2_connections(|connection, mut streams| async move {
+        let app = h2_connections(|_, mut streams| async move {
             let Some(Ok((request, answer))) = streams.accept().await else { return };
-            Asked { connection, request, answer }.ok("ok");
+            Asked { request, answer }.ok("ok");
             streams.graceful_shutdown();
             // Those that came before the client knew are answered as well.
             while let Some(Ok((request, answer))) = streams.accept().await {
-                Asked { connection, request, answer }.ok("ok");
+                Asked { request, answer }.ok("ok");
             }
         })
         .await;

@@ -19,7 +19,7 @@ pub(crate) struct Front {
     admin: SocketAddr,
     serve: Option<Serve>,
     proxy: Option<QueueProxy>,
-    app: Option<Program>,
+    _app: Option<Program>,
 }
 
 /// How the app is run and spoken to.
@@ -69,7 +69,9 @@ impl Setup {
                 let lab = Lab::new();
                 self.queue_proxy(lab, addr, None).await
             }
-            Hop::Serve => self.command(Lab::new(), &format!("python3 {relay} APP_PORT {}", addr.port())).await,
+            Hop::Serve => {
+                self.command(Lab::new(), &format!("python3 {relay} APP_PORT {}", addr.port())).await
+            }
             Hop::Both => {
                 let sidecar = self.sidecar(&addr.to_string());
                 self.serve(Lab::new(), sidecar).await
@@ -77,7 +79,7 @@ impl Setup {
         }
     }
 
-    /// In front of a program that listens on APP_PORT.
+    /// In front of a program that listens on `APP_PORT`.
     pub(crate) async fn command(self, lab: Lab, command: &str) -> Front {
         match self.hop {
             Hop::QueueProxy => {
@@ -119,14 +121,14 @@ impl Setup {
             .limit(self.limit)
             .max(1);
         let serve = lab.services(&[&yaml]).serve().start().await;
-        Front { lab, addr: serve.traffic, admin: serve.admin, serve: Some(serve), proxy: None, app: None }
+        Front { lab, addr: serve.traffic, admin: serve.admin, serve: Some(serve), proxy: None, _app: None }
     }
 
     async fn queue_proxy(self, lab: Lab, addr: SocketAddr, app: Option<Program>) -> Front {
         let limit = self.limit.to_string();
         let args = ["--concurrency", &limit, "--queue", "1000", "--protocol", self.protocol];
         let proxy = QueueProxy::start(&lab, addr, &args).await.ready().await;
-        Front { lab, addr: proxy.traffic, admin: proxy.admin, serve: None, proxy: Some(proxy), app }
+        Front { lab, addr: proxy.traffic, admin: proxy.admin, serve: None, proxy: Some(proxy), _app: app }
     }
 }
 
@@ -134,6 +136,7 @@ impl Setup {
 
 impl Front {
     /// The host that reaches the app.
+    #[allow(clippy::unused_self, reason = "reads as what it is: the front's host")]
     pub(crate) fn host(&self) -> String {
         host("app")
     }

@@ -55,7 +55,7 @@ impl Raw {
     }
 
     /// Reads until the peer closes, in order or not, and returns all that was read as text.
-    pub(crate) async fn to_end(&mut self) -> String {
+    pub(crate) async fn until_closed(&mut self) -> String {
         let reading = async { while self.stream.read_buf(&mut self.read).await.is_ok_and(|n| n > 0) {} };
         let done = tokio::time::timeout(SOON, reading).await.is_ok();
         assert!(done, "not closed: {:?}", self.text());

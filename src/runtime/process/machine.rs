@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::logs::Logs;
 use super::orphans::StateDir;
@@ -32,6 +33,8 @@ pub struct Machine {
     /// Environments whose making is being told of: the load and a first start may both wait for one.
     told: Mutex<HashSet<PythonSpec>>,
     next: AtomicU64,
+    cut: CancellationToken,
+    fatal: CancellationToken,
 }
 
 /// Why a service's environment could not be made.
@@ -60,6 +63,8 @@ impl Machine {
             environments,
             told: Mutex::default(),
             next,
+            cut: CancellationToken::new(),
+            fatal: CancellationToken::new(),
         }
     }
 
@@ -68,9 +73,32 @@ impl Machine {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// From now on no replica waits for what is in flight.
+    pub fn cut(&self) {
+        self.cut.cancel();
+    }
+
+    /// Resolves when no replica shall wait any more.
+    pub async fn cut_off(&self) {
+        self.cut.cancelled().await;
+    }
+
+    /// Held by a task without which the program is of no use: if it panics, [`Machine::fatal`] resolves.
+    #[must_use]
+    pub fn vital(&self) -> Vital {
+        Vital(self.fatal.clone())
+    }
+
+    /// Resolves when a vital task has panicked.
+    pub async fn fatal(&self) {
+        self.fatal.cancelled().await;
+    }
+
     /// The right to tell of a build, if nobody has it.
     fn tell<'a>(&'a self, python: &'a PythonSpec) -> Option<Telling<'a>> {
-        self.told.lock().insert(python.clone()).then_some(Telling { machine: self, python })
+        // Lazily: one that is made only to be dropped gives back a right that is another's, and locks again for it.
+        let is_first = self.told.lock().insert(python.clone());
+        is_first.then(|| Telling { machine: self, python })
     }
 
     /// Variables that put a Python environment first, once it is made.
@@ -115,6 +143,18 @@ impl Machine {
     }
 }
 
+/// Tells when its holder panics.
+#[derive(Debug)]
+pub struct Vital(CancellationToken);
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.cancel();
+        }
+    }
+}
+
 /// Gives the right to tell back.
 struct Telling<'a> {
     machine: &'a Machine,
@@ -133,4 +173,21 @@ pub fn own_variables() -> Vec<String> {
         .filter_map(|(name, _)| name.into_string().ok())
         .filter(|name| name.starts_with("PILOTLIGHT_"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_tells_of_a_build_and_the_other_waits_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine::new(StateDir::open(dir.path()).unwrap(), Arc::default());
+        let python = PythonSpec { requirements: Vec::new(), version: String::new() };
+        let first = machine.tell(&python).unwrap();
+        assert!(machine.tell(&python).is_none());
+        assert!(machine.tell(&python).is_none(), "the right stays with who has it");
+        drop(first);
+        assert!(machine.tell(&python).is_some());
+    }
 }

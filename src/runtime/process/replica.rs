@@ -36,6 +36,8 @@ const UNREADY: Duration = Duration::from_secs(30);
 const TRUST: Duration = Duration::from_millis(100);
 /// From a broken connection to the death of its process being seen.
 const DEATH_SHOWS: Duration = Duration::from_millis(5);
+/// A start may take this long even if nobody waits as long (`timeouts.activation` is below its default).
+const LEAST_START: Duration = Duration::from_mins(10);
 /// A start without a bound of its own.
 const LONGEST_START: Duration = Duration::from_hours(24);
 
@@ -168,9 +170,10 @@ impl Context {
             log: running.log.clone(),
         })
         .await;
+        // A start may outlive those who wait for it: the next ones find it done.
         let longest = match self.spec.timeouts.activation {
             Duration::ZERO => LONGEST_START,
-            bound => bound,
+            bound => bound.max(LEAST_START),
         };
         let deadline = running.spawned + longest;
         let ready = tokio::select! {
@@ -288,17 +291,25 @@ impl Context {
             if let Ok(exit) = tokio::time::timeout(DEATH_SHOWS, running.child.exited()).await {
                 return self.died(&running, &endpoint, exit, ready);
             }
-            let now = clock::now();
-            tokio::select! {
-                biased;
-                () = self.stop.cancelled() => return self.leave(running).await,
-                exit = running.child.exited() => return self.died(&running, &endpoint, exit, ready),
-                back = running.prober.until_ready(now, now + UNREADY) => if let Err(not_ready) = back {
-                    running.log.note(&format!("pilotlight: {not_ready}; ending it"));
-                    running.child.kill();
-                    let exit = running.child.exited().await;
-                    return self.died(&running, &endpoint, exit, ready);
-                },
+            loop {
+                let now = clock::now();
+                let back = tokio::select! {
+                    biased;
+                    () = self.stop.cancelled() => return self.leave(running).await,
+                    exit = running.child.exited() => return self.died(&running, &endpoint, exit, ready),
+                    back = running.prober.until_ready(now, now + UNREADY) => back,
+                };
+                match back {
+                    Ok(_) => break,
+                    // It works on something, and may well be too busy to answer a probe.
+                    Err(_) if self.service.line.in_flight_at(self.id) > 0 => {}
+                    Err(not_ready) => {
+                        running.log.note(&format!("pilotlight: {not_ready}; ending it"));
+                        running.child.kill();
+                        let exit = running.child.exited().await;
+                        return self.died(&running, &endpoint, exit, ready);
+                    }
+                }
             }
             trusted_until = clock::now() + TRUST;
         }
@@ -331,6 +342,7 @@ impl Context {
         tokio::select! {
             biased;
             exit = running.child.exited() => return stopped(exit.to_string()),
+            () = self.machine.cut_off() => {}
             drained = tokio::time::timeout(bound, self.service.line.drained(self.id)) => {
                 if drained.is_err() {
                     let left = self.service.line.in_flight_at(self.id);
