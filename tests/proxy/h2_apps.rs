@@ -26,6 +26,7 @@ where
     tokio::spawn(async move {
         let (serve, numbers) = (Arc::new(serve), Count::default());
         while let Ok((stream, _)) = listener.accept().await {
+            let _ = stream.set_nodelay(true);
             let (serve, numbers) = (serve.clone(), numbers.clone());
             tokio::spawn(async move {
                 if stream.peek(&mut [0]).await.is_ok_and(|n| n > 0) {

@@ -81,6 +81,7 @@ async fn an_app_that_does_not_read_holds_the_sender_back() {
 /// POSTs zeros with h2's own client, as fast as windows allow; counts pieces of 16 KiB.
 async fn upload(to: std::net::SocketAddr, host: String, bytes: usize, sent: Count) -> u16 {
     let stream = tokio::net::TcpStream::connect(to).await.unwrap();
+    stream.set_nodelay(true).unwrap();
     let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     let request = http::Request::post(format!("http://{host}/sink")).body(()).unwrap();
@@ -103,6 +104,7 @@ async fn uploads_that_wait_do_not_stall_the_one_that_has_the_slot() {
     for hop in Hop::ALL {
         let front = hop.setup().protocol("http1").limit(1).testapp().await;
         let stream = tokio::net::TcpStream::connect(front.addr).await.unwrap();
+        stream.set_nodelay(true).unwrap();
         // One connection for all, as a gateway has.
         let builder = h2::client::Builder::new();
         let (client, connection) = builder.handshake::<_, Bytes>(stream).await.unwrap();
