@@ -19,6 +19,9 @@ use crate::proxy::error::{ProxyError, Refusal};
 use crate::proxy::metrics::ServiceMetrics;
 use crate::stat::Meter;
 
+#[cfg(test)]
+mod tests;
+
 /// A service: its line, its load, and what its owner says of it. Lives as long as its key is configured; a changed
 /// spec is swapped in.
 #[derive(Debug)]
@@ -106,9 +109,12 @@ impl Service {
     }
 
     /// Takes a replica out of the line. If that was the last and somebody waits, the autoscaler is told: who joined
-    /// the line before saw a replica and told nobody.
+    /// the line before saw a replica and told nobody. Whoever comes now waits for what follows it; that other starts
+    /// failed while it served is no reason to refuse them.
     pub fn leave(&self, replica: ReplicaId) {
-        self.line.leave(replica);
+        if self.line.leave(replica) && self.line.replicas() == 0 {
+            self.clear_trouble();
+        }
         self.poke_if_stuck();
     }
 
@@ -147,7 +153,7 @@ impl Service {
         }
     }
 
-    /// It started.
+    /// It started, or may be about to.
     pub fn clear_trouble(&self) {
         self.trouble.store(None);
     }

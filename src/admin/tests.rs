@@ -40,7 +40,7 @@ pub(super) struct World {
 }
 
 /// A service of this command that is ready as soon as it runs.
-pub(super) fn spec(name: &str, command: &[&str]) -> ServiceSpec {
+pub(crate) fn spec(name: &str, command: &[&str]) -> ServiceSpec {
     ServiceSpec {
         key: ServiceKey::new("default", name),
         source: Source { file: "/test.yaml".into(), line: 1 },
@@ -85,7 +85,7 @@ impl World {
             connections: Arc::new(Semaphore::new(8)),
             drain: drain.clone(),
             listen: "127.0.0.1:8080".parse().unwrap(),
-            ports: ServicePorts::new("127.0.0.1".parse().unwrap(), None, dir.path()),
+            ports: ServicePorts::new(None, dir.path()),
         }));
         let state = Arc::new(ServeState {
             fleet,
