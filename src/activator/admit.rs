@@ -81,9 +81,13 @@ async fn wait(
     mut reader: Option<(&mut Prefetched, &mut Charge<'_>)>,
 ) -> Result<Permit, ProxyError> {
     let timeouts = service.spec().timeouts;
-    let bounds = [(timeouts.activation, Stage::Activation), (timeouts.request, Stage::Request)];
-    let bound =
-        bounds.into_iter().filter(|(limit, _)| *limit > Duration::ZERO).min_by_key(|(limit, _)| *limit);
+    let some = |limit: Duration| (limit > Duration::ZERO).then_some(limit);
+    let bounds = [
+        some(timeouts.activation).map(|limit| (limit, Stage::Activation)),
+        some(timeouts.request).map(|limit| (limit, Stage::Request)),
+        traits.grpc_timeout.map(|limit| (limit, Stage::Call)),
+    ];
+    let bound = bounds.into_iter().flatten().min_by_key(|(limit, _)| *limit);
     let deadline = bound.map(|(limit, _)| started + limit);
     let mut expired = std::pin::pin!(sleep_until(deadline.unwrap_or(started).into()));
     let mut check = interval_at((clock::now() + HANGUP_CHECK).into(), HANGUP_CHECK);
@@ -95,8 +99,10 @@ async fn wait(
             biased;
             slot = &mut place => return slot.map_err(ProxyError::Refused),
             () = &mut expired, if deadline.is_some() => {
-                let (_, stage) = bound.expect("there is a deadline");
-                return Err(stage.passed(&timeouts));
+                return Err(match bound.expect("there is a deadline") {
+                    (limit, Stage::Call) => ProxyError::Deadline { limit, sent: false },
+                    (_, stage) => stage.passed(&timeouts, traits),
+                });
             }
             more = read_on(&mut reader) => match more {
                 Read::More => {}

@@ -226,9 +226,9 @@ async fn ticks_that_jitter_decide_at_every_second_one() {
     for second in 1..=60_u32 {
         // More each second, so that every decision is made from something else than the one before.
         load.push(bench.service.meter.enter(clock::now()));
-        // Uneven by up to 4 ms, early and late beside each other.
+        // Early and late by turns, and in pairs, by 2 ms at most.
         let jitter = [2, 0, 4, 1, 3, 0, 0, 4][second as usize % 8];
-        let due = start + second * SECOND + Duration::from_millis(jitter);
+        let due = start + (second - 1) * SECOND + Duration::from_millis(998 + jitter);
         advance(due - clock::now()).await;
         bench.scaler.tick(clock::now());
         let inputs = bench.scaler.last().and_then(|last| last.inputs);

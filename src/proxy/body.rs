@@ -12,6 +12,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::exchange::Exchange;
+use super::replay::Taped;
 use super::timeout::{Armed, Deadline, Watch};
 
 /// What goes to a client.
@@ -46,6 +47,8 @@ pub enum RequestBody {
     Stream(Upload),
     /// Partly read while the request waited.
     Prefetched(Box<Prefetched>),
+    /// What is read of it is kept, for a connection that may refuse it.
+    Taped(Taped),
 }
 
 /// A request body on its way from client to app.
@@ -212,6 +215,7 @@ impl RequestBody {
             Self::Empty => None,
             Self::Stream(upload) => Some(upload.watch.clone()),
             Self::Prefetched(body) => Some(body.rest.watch.clone()),
+            Self::Taped(body) => body.watch(),
         }
     }
 }
@@ -227,6 +231,7 @@ impl HttpBody for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Stream(upload) => upload.poll_frame(cx),
+            Self::Taped(body) => Pin::new(body).poll_frame(cx),
             Self::Prefetched(body) => {
                 if !body.data.is_empty() {
                     return Poll::Ready(Some(Ok(Frame::data(body.data.split().freeze()))));
@@ -246,6 +251,7 @@ impl HttpBody for RequestBody {
         match self {
             Self::Empty => true,
             Self::Stream(upload) => upload.incoming.is_end_stream(),
+            Self::Taped(body) => body.is_end_stream(),
             Self::Prefetched(body) => body.is_empty() && body.rest.incoming.is_end_stream(),
         }
     }
@@ -254,6 +260,7 @@ impl HttpBody for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Stream(upload) => upload.incoming.size_hint(),
+            Self::Taped(body) => body.size_hint(),
             Self::Prefetched(body) => {
                 // The rest counts down as it is read, so the sum stays what the sender declared.
                 let rest = body.rest.incoming.size_hint();
@@ -295,6 +302,29 @@ impl Prefetched {
     pub fn new(incoming: Incoming) -> Self {
         let rest = Upload { incoming, watch: Watch::current() };
         Self { data: BytesMut::new(), trailers: None, rest, error: None }
+    }
+
+    /// `body` as it was before these frames were read of it.
+    pub fn rewound(frames: Vec<Frame<Bytes>>, body: RequestBody) -> Option<RequestBody> {
+        if frames.is_empty() {
+            return Some(body);
+        }
+        let mut rewound = match body {
+            RequestBody::Stream(rest) => Self { data: BytesMut::new(), trailers: None, rest, error: None },
+            RequestBody::Prefetched(prefetched) => *prefetched,
+            // Nothing can have been read of the one, and the other is never taped again.
+            RequestBody::Empty | RequestBody::Taped(_) => return None,
+        };
+        let mut data = BytesMut::new();
+        for frame in frames {
+            match frame.into_data() {
+                Ok(more) => data.extend_from_slice(&more),
+                Err(frame) => rewound.trailers = frame.into_trailers().ok(),
+            }
+        }
+        data.extend_from_slice(&rewound.data);
+        rewound.data = data;
+        Some(RequestBody::Prefetched(Box::new(rewound)))
     }
 
     /// Reads one more frame. False when there is nothing more to read. Safe to cancel.

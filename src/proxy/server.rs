@@ -34,7 +34,12 @@ const MAX_HEADERS: usize = 128;
 const MAX_STREAMS: u32 = 256;
 /// Also what a waiting HTTP/2 request is charged for: the sender may have this much on its way.
 pub const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Room for every stream's window: uploads that wait for a slot cannot stall the one that has it.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
+/// Streams that a client resets before we have looked at them (rapid reset), and streams that we reset for its errors:
+/// beyond, the connection ends with `ENHANCE_YOUR_CALM`.
+const MAX_EARLY_RESETS: usize = 20;
+const MAX_STREAM_ERRORS: usize = 256;
 /// How long a connection on which nothing is answered may stay when we leave: for a head that is half there.
 const LAST_WORD: Duration = Duration::from_secs(2);
 /// How long to rest when the process has no descriptor left for another connection.
@@ -110,6 +115,8 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: C
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_EARLY_RESETS)
+        .max_local_error_reset_streams(MAX_STREAM_ERRORS)
         .max_send_buf_size(STREAM_WINDOW as usize)
         .max_header_list_size(MAX_HEAD as u32);
     let builder = Arc::new(builder);
