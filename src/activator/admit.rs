@@ -8,9 +8,10 @@ use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
 use super::service::{Charge, Service};
 use crate::clock;
+use crate::policy::line::Tenant;
 use crate::proxy::body::{Prefetched, RequestBody};
 use crate::proxy::breaker::Refused;
-use crate::proxy::error::{ProxyError, Stage};
+use crate::proxy::error::{ProxyError, Refusal, Stage};
 use crate::proxy::head::Traits;
 use crate::proxy::server::{Conn, STREAM_WINDOW};
 use crate::proxy::{Permit, Place};
@@ -19,6 +20,8 @@ use crate::proxy::{Permit, Place};
 const PREFETCH: u64 = 64 * 1024;
 /// How often a connection that nobody reads is asked whether its peer is still there.
 const HANGUP_CHECK: Duration = Duration::from_millis(100);
+/// Requests of a flooding tenant that one request of another may push out for want of bytes.
+const MOST_DISPLACED: usize = 8;
 /// What one header costs in memory beyond its bytes.
 const PER_HEADER: usize = 32;
 
@@ -32,15 +35,9 @@ pub async fn in_line(
     started: Instant,
 ) -> Result<(Permit, RequestBody), ProxyError> {
     refuse_if_failing(service)?;
-    let mut charge = service.charge(held_by(parts, traits, &incoming))?;
-    let place = service.line.acquire().map_err(|refused| match refused {
-        Refused::Full => ProxyError::Overflow {
-            what: "the queue",
-            limit: u64::from(service.spec().buffer.requests),
-            retry_after: service.retry_after(),
-        },
-        Refused::Reason(reason) => ProxyError::Refused(reason),
-    })?;
+    let tenant = service.limits().tenant(&parts.headers);
+    let mut charge = charge(service, tenant, held_by(parts, traits, &incoming)).await?;
+    let place = service.line.acquire(tenant).map_err(|reason| refused(service, reason))?;
     service.poke_if_stuck();
     // `100 Continue` goes out with the first read, and no client may be told to go on before it has a slot.
     let read = !traits.expects_continue && !http_body::Body::is_end_stream(&incoming);
@@ -60,6 +57,31 @@ pub async fn again(
 ) -> Result<Permit, ProxyError> {
     service.poke_if_stuck();
     wait(service, conn, traits, place, started, None).await
+}
+
+/// Room for a request's bytes, if need be at the cost of who has the most in the line: a flood must not keep others
+/// out by its bytes either.
+async fn charge(service: &Service, tenant: Tenant, bytes: u64) -> Result<Charge<'_>, ProxyError> {
+    for _ in 0..MOST_DISPLACED {
+        match service.charge(bytes) {
+            Err(_) if service.line.displace(tenant) => {}
+            result => return result,
+        }
+        // Its bytes come free when its task has seen that it must go.
+        tokio::task::yield_now().await;
+    }
+    service.charge(bytes)
+}
+
+fn refused(service: &Service, refused: Refused<Refusal>) -> ProxyError {
+    match refused {
+        Refused::Full => ProxyError::Overflow {
+            what: "the queue",
+            limit: u64::from(service.spec().buffer.requests),
+            retry_after: service.retry_after(),
+        },
+        Refused::Reason(reason) => ProxyError::Refused(reason),
+    }
 }
 
 fn refuse_if_failing(service: &Service) -> Result<(), ProxyError> {
@@ -89,7 +111,7 @@ async fn wait(
         let unwatched = reader.is_none() && !traits.h2;
         tokio::select! {
             biased;
-            slot = &mut place => return slot.map_err(ProxyError::Refused),
+            slot = &mut place => return slot.map_err(|reason| refused(service, reason)),
             () = &mut expired, if deadline.is_some() => {
                 return Err(ProxyError::Timeout { stage: Stage::Activation, limit });
             }

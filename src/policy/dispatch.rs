@@ -1,8 +1,9 @@
 //! Who waits, which replica has a free slot, and who is next.
 //!
 //! Late binding: a request is bound to a replica only when that replica has a free slot, so nobody waits behind a
-//! busy replica while another is idle. First come, first served; a request that must go back (its replica refused
-//! the connection) keeps the place its ticket gave it.
+//! busy replica while another is idle. Who is next among those who wait is the [`Line`]'s to say: first come, first
+//! served, and tenants in turn. A request that must go back (its replica refused the connection) keeps the place its
+//! ticket gave it.
 //!
 //! With a limit, the replica with the most free slots is next, and among equals the one that answered fastest
 //! lately. Without one (`limit` 0), power of two choices on in-flight requests (Mitzenmacher 2001).
@@ -10,15 +11,12 @@
 //! Pure: randomness is an argument. `W` is what stands for a waiting request, `E` what stands for a replica: the
 //! breaker puts wakers and connections there, the simulator plain numbers.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::policy::line::{Line, Tenant, Ticket};
 
 /// Identity of a replica, chosen by the owner and never reused.
 pub type ReplicaId = u64;
-
-/// A request's place in the line: lower is earlier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
 
 /// The state of one service's line and slots.
 #[derive(Debug)]
@@ -28,8 +26,7 @@ pub struct Dispatch<W, E> {
     replicas: Vec<Replica<E>>,
     /// Left the set, but still have requests in flight.
     leaving: Vec<Replica<E>>,
-    waiting: BTreeMap<Ticket, W>,
-    next_ticket: u64,
+    line: Line<W>,
     in_flight: u32,
 }
 
@@ -67,61 +64,65 @@ impl<W, E: Clone> Dispatch<W, E> {
             queue_limit,
             replicas: Vec::new(),
             leaving: Vec::new(),
-            waiting: BTreeMap::new(),
-            next_ticket: 0,
+            line: Line::default(),
             in_flight: 0,
         }
     }
 
     /// Takes a slot at once, unless somebody came earlier and waits.
     pub fn try_take(&mut self, random: u64) -> Option<Taken<E>> {
-        if !self.waiting.is_empty() {
+        if !self.line.is_empty() {
             return None;
         }
         let at = self.pick(random)?;
-        let ticket = self.ticket();
+        let ticket = self.line.ticket(Tenant::NONE);
         Some(self.take(at, ticket))
     }
 
     /// Joins the line, or gives `waiter` back when it is full.
-    pub fn enqueue(&mut self, waiter: W) -> Result<Ticket, W> {
-        if self.waiting.len() >= self.queue_limit {
-            return Err(waiter);
-        }
-        let ticket = self.ticket();
-        self.waiting.insert(ticket, waiter);
-        Ok(ticket)
+    pub fn enqueue(&mut self, tenant: Tenant, waiter: W) -> Result<Ticket, W> {
+        if self.is_full() { Err(waiter) } else { Ok(self.line.push(tenant, waiter)) }
+    }
+
+    /// Whether newcomers are refused.
+    pub fn is_full(&self) -> bool {
+        self.line.len() >= self.queue_limit
+    }
+
+    /// Makes room for `tenant` at the cost of who has the most ([`Line::displace`]).
+    pub fn displace(&mut self, tenant: Tenant) -> Option<(Ticket, W)> {
+        self.line.displace(tenant)
     }
 
     /// Back to the place that `ticket` gave. Not subject to the queue limit: it was admitted once.
     pub fn requeue(&mut self, ticket: Ticket, waiter: W) {
-        self.waiting.insert(ticket, waiter);
+        self.line.put_back(ticket, waiter);
     }
 
     /// Leaves the line; `None` when it is not in it (any more).
     pub fn cancel(&mut self, ticket: Ticket) -> Option<W> {
-        self.waiting.remove(&ticket)
+        self.line.remove(ticket)
     }
 
     /// What stands for a waiting request.
     pub fn waiter_mut(&mut self, ticket: Ticket) -> Option<&mut W> {
-        self.waiting.get_mut(&ticket)
+        self.line.get_mut(ticket)
     }
 
     /// The first in line and its slot, if there is a free one. Call it until it says `None` after every
     /// [`release`](Self::release), [`join`](Self::join) and [`set_limit`](Self::set_limit).
     pub fn next(&mut self, random: u64) -> Option<(W, Taken<E>)> {
-        if self.waiting.is_empty() {
+        if self.line.is_empty() {
             return None;
         }
         let at = self.pick(random)?;
-        let (ticket, waiter) = self.waiting.pop_first()?;
+        let (ticket, waiter) = self.line.pop()?;
         Some((waiter, self.take(at, ticket)))
     }
 
     /// Empties the line.
-    pub fn take_waiting(&mut self) -> BTreeMap<Ticket, W> {
-        std::mem::take(&mut self.waiting)
+    pub fn take_waiting(&mut self) -> Vec<(Ticket, W)> {
+        self.line.take_all()
     }
 
     /// Returns a slot. True when that was the last request of a replica that is leaving.
@@ -184,7 +185,7 @@ impl<W, E: Clone> Dispatch<W, E> {
 
     /// Requests in the line.
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.line.len()
     }
 
     /// Requests that hold a slot, leaving replicas included.
@@ -200,11 +201,6 @@ impl<W, E: Clone> Dispatch<W, E> {
     /// Replicas in the set.
     pub fn replicas(&self) -> usize {
         self.replicas.len()
-    }
-
-    fn ticket(&mut self) -> Ticket {
-        self.next_ticket += 1;
-        Ticket(self.next_ticket)
     }
 
     fn take(&mut self, at: usize, ticket: Ticket) -> Taken<E> {
@@ -255,8 +251,8 @@ mod tests {
     #[test]
     fn first_come_first_served_and_never_past_a_waiter() {
         let mut d = Line::new(1, 10);
-        let first = d.enqueue(1).unwrap();
-        d.enqueue(2).unwrap();
+        let first = d.enqueue(Tenant::NONE, 1).unwrap();
+        d.enqueue(Tenant::NONE, 2).unwrap();
         assert!(d.next(0).is_none(), "no replica yet");
         d.join(7, "a");
         assert!(d.try_take(0).is_none(), "a newcomer must not pass those who wait");
@@ -272,7 +268,7 @@ mod tests {
         let mut d = Line::new(1, 1);
         d.join(7, "a");
         let slot = d.try_take(0).unwrap();
-        d.enqueue(2).unwrap();
+        d.enqueue(Tenant::NONE, 2).unwrap();
         d.leave(7);
         d.requeue(slot.ticket, 1);
         assert!(d.release(7), "the leaving replica is drained");
@@ -353,6 +349,7 @@ mod tests {
             let mut arrived = 0;
             let mut running: Vec<(u32, Taken<()>)> = Vec::new();
             let (mut done, mut refused, mut cancelled) = (0usize, 0usize, 0usize);
+            let mut waiting: std::collections::BTreeSet<(Ticket, u32)> = std::collections::BTreeSet::new();
             for step in steps {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 match step {
@@ -361,8 +358,11 @@ mod tests {
                         if let Some(slot) = d.try_take(random) {
                             prop_assert_eq!(d.waiting(), 0);
                             running.push((arrived, slot));
-                        } else if d.enqueue(arrived).is_err() {
-                            refused += 1;
+                        } else {
+                            match d.enqueue(Tenant::NONE, arrived) {
+                                Ok(ticket) => _ = waiting.insert((ticket, arrived)),
+                                Err(_) => refused += 1,
+                            }
                         }
                     }
                     Step::Finish(n) if !running.is_empty() => {
@@ -374,11 +374,13 @@ mod tests {
                         let (who, slot) = running.swap_remove(n % running.len());
                         d.leave(slot.replica);
                         d.requeue(slot.ticket, who);
+                        waiting.insert((slot.ticket, who));
                         d.release(slot.replica);
                     }
                     Step::Cancel(n) if d.waiting() > 0 => {
-                        let ticket = *d.waiting.keys().nth(n % d.waiting()).unwrap();
-                        d.cancel(ticket).unwrap();
+                        let (ticket, who) = *waiting.iter().nth(n % d.waiting()).unwrap();
+                        prop_assert_eq!(d.cancel(ticket), Some(who));
+                        waiting.remove(&(ticket, who));
                         cancelled += 1;
                     }
                     Step::Join(id) => { d.join(id, ()); }
@@ -387,7 +389,7 @@ mod tests {
                     _ => {}
                 }
                 while let Some((who, slot)) = d.next(random) {
-                    prop_assert!(d.waiting.keys().all(|t| *t > slot.ticket), "somebody was passed");
+                    prop_assert_eq!(waiting.pop_first(), Some((slot.ticket, who)), "somebody was passed");
                     prop_assert!(limit == 0 || d.in_flight_at(slot.replica) <= limit);
                     running.push((who, slot));
                 }

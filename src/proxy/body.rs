@@ -146,6 +146,9 @@ impl HttpBody for AppBody {
         match Pin::new(&mut this.incoming).poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 this.idle.touch();
+                if let (Some(exchange), Some(data)) = (&mut this.exchange, frame.data_ref()) {
+                    exchange.came(data.len());
+                }
                 if this.incoming.is_end_stream() {
                     this.end();
                 }

@@ -100,6 +100,7 @@ impl Forward {
         };
         let now = clock::now();
         permit.answered(now.saturating_duration_since(sent));
+        permit.endpoint().set_answered();
         metrics.first_byte(now.saturating_duration_since(sent));
         head::response(&mut response);
         let status = response.status();

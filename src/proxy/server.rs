@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::body::Body;
 use super::hangup::Hangup;
+use super::metrics::OpenConnection;
 use crate::drain::Drain;
 
 /// Bounds of one connection; what a client can make us hold.
@@ -139,7 +140,7 @@ async fn connection<H: Handler>(
         let (handler, conn) = (handler.clone(), conn.clone());
         async move { Ok::<_, Infallible>(handler.handle(conn, request).await) }
     });
-    let _open = drain.open();
+    let _open = (drain.open(), OpenConnection::count());
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let finished = tokio::select! {
         biased;

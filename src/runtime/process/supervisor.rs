@@ -330,10 +330,16 @@ impl Supervisor {
                     self.service.clear_trouble();
                 }
             }
-            Report::Unready => {
+            Report::Unready { doubt, pause } => {
                 if entry.staying() {
                     entry.view.phase = Phase::Unready;
                 }
+                self.service.metrics.ejected(doubt.kind);
+                let mut message = format!("{name} left the set: {}", doubt.why);
+                if !pause.is_zero() {
+                    message += &format!("; it is asked again in {}", show(pause));
+                }
+                events.emit(Kind::Ejected, Some(&key), message);
             }
             Report::Stopped { exit } => {
                 self.forget(id);
@@ -382,7 +388,7 @@ impl Supervisor {
             format!("cannot start ({failures} failed in a row); next attempt in {wait}"),
         );
         let reason = format!("the service cannot start: {reason}").into();
-        self.service.set_trouble(Trouble { reason, failures, until });
+        self.service.set_trouble(Trouble { reason, code: "cannot_start", failures, until });
     }
 
     fn forget(&mut self, id: ReplicaId) {
