@@ -19,6 +19,8 @@ use crate::events::{Events, Kind};
 use crate::runtime::process::supervisor::Replicas;
 
 pub mod scaler;
+#[cfg(test)]
+mod tests;
 
 use scaler::{Last, Scaler};
 
