@@ -18,8 +18,11 @@ use crate::proxy::{Permit, Place};
 
 /// A waiting body is read up to here, then the sender is held back.
 const PREFETCH: u64 = 64 * 1024;
-/// How often a connection that nobody reads is asked whether its peer is still there.
+/// How often a connection that nobody reads is asked whether its peer is still there: soon when bytes of its body may
+/// lie unread before its end, and seldom otherwise, since hyper then sees the end by itself unless another request was
+/// sent ahead (pipelining).
 const HANGUP_CHECK: Duration = Duration::from_millis(100);
+const SELDOM: Duration = Duration::from_secs(2);
 /// Requests of a flooding tenant that one request of another may push out for want of bytes.
 const MOST_DISPLACED: usize = 8;
 /// What one header costs in memory beyond its bytes.
@@ -41,9 +44,10 @@ pub async fn in_line(
     service.poke_if_stuck();
     // `100 Continue` goes out with the first read, and no client may be told to go on before it has a slot.
     let read = !traits.expects_continue && !http_body::Body::is_end_stream(&incoming);
+    let check = if http_body::Body::is_end_stream(&incoming) { SELDOM } else { HANGUP_CHECK };
     let mut body = Prefetched::new(incoming);
-    let permit =
-        wait(service, conn, traits, place, started, read.then_some((&mut body, &mut charge))).await?;
+    let reader = read.then_some((&mut body, &mut charge));
+    let permit = wait(service, conn, traits, place, started, check, reader).await?;
     Ok((permit, body.into_body()))
 }
 
@@ -56,7 +60,7 @@ pub async fn again(
     started: Instant,
 ) -> Result<Permit, ProxyError> {
     service.poke_if_stuck();
-    wait(service, conn, traits, place, started, None).await
+    wait(service, conn, traits, place, started, HANGUP_CHECK, None).await
 }
 
 /// Room for a request's bytes, if need be at the cost of who has the most in the line: a flood must not keep others
@@ -99,12 +103,15 @@ async fn wait(
     traits: Traits,
     mut place: Place,
     started: Instant,
+    check_every: Duration,
     mut reader: Option<(&mut Prefetched, &mut Charge<'_>)>,
 ) -> Result<Permit, ProxyError> {
     let limit = service.spec().timeouts.activation;
     let deadline = (limit > Duration::ZERO).then(|| started + limit);
     let mut expired = std::pin::pin!(sleep_until(deadline.unwrap_or(started).into()));
-    let mut check = interval_at((clock::now() + HANGUP_CHECK).into(), HANGUP_CHECK);
+    // Those who came together shall not all ask together.
+    let first = clock::now() + check_every.mul_f32(0.5 + fastrand::f32());
+    let mut check = interval_at(first.into(), check_every);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         // While something reads, hyper sees the client go, and an HTTP/2 stream's reset is always seen.

@@ -20,6 +20,9 @@ use crate::proxy::error::ProxyError;
 /// Tenants whose recent requests are remembered: at least the last half of these that sent any.
 const MAX_TENANTS: usize = 16_384;
 
+/// Between two requests of the lowest rate that is told from none.
+const LONGEST_PERIOD: Duration = Duration::from_hours(24);
+
 /// A service's limiters.
 #[derive(Debug)]
 pub struct RateLimits {
@@ -86,7 +89,9 @@ fn quota(rate: f64, burst: u32) -> Option<Quota> {
         return None;
     }
     let burst = NonZeroU32::new(burst).or_else(|| NonZeroU32::new(rate.ceil() as u32))?;
-    Some(Quota::with_period(Duration::from_secs_f64(1.0 / rate))?.allow_burst(burst))
+    // So rare that its period is no duration: as good as never, and bounded below what governor adds up.
+    let period = Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX).min(LONGEST_PERIOD);
+    Some(Quota::with_period(period)?.allow_burst(burst))
 }
 
 // === impl Recent ===
@@ -153,6 +158,13 @@ mod tests {
         assert!(send("a").is_ok() && send("a").is_ok());
         assert!(matches!(send("a"), Err(ProxyError::RateLimit { tenant: true, .. })));
         assert!(send("b").is_ok());
+    }
+
+    #[test]
+    fn the_lowest_rates_are_rates_too() {
+        let limits = Limits { rate: 1e-20, burst: 1_000_000_000, ..Limits::default() };
+        let limits = RateLimits::new(&limits);
+        assert!(limits.check(&HeaderMap::new()).is_ok());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
 use crate::autoscaler::Managed;
+use crate::proxy::metrics::Connections;
 use crate::runtime::process::supervisor::Phase;
 
 /// The format's content type.
@@ -129,6 +130,18 @@ impl Exposition {
     pub fn process(&mut self, process: &Process) {
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         self.gauge("pilotlight_build_info", "Always 1; the label says which build this is.", &version, 1.0);
+        let connections = Connections::of_process();
+        self.gauge(
+            "pilotlight_connections_open",
+            "Client connections that are open.",
+            &[],
+            connections.open() as f64,
+        );
+        self.add(vec![counter(
+            "pilotlight_connections_total",
+            "Client connections accepted.",
+            connections.total(),
+        )]);
         let families = process.collector.lock().collect();
         self.add(families);
     }
@@ -143,6 +156,18 @@ impl Exposition {
         }
         text
     }
+}
+
+/// A family of one counter without labels.
+fn counter(name: &str, help: &str, value: u64) -> MetricFamily {
+    let mut family = gauge(name, help, &[], 0.0);
+    family.set_field_type(MetricType::COUNTER);
+    let mut count = prometheus::proto::Counter::default();
+    count.set_value(value as f64);
+    let mut series = Metric::default();
+    series.set_counter(count);
+    family.set_metric(vec![series]);
+    family
 }
 
 /// A family of one gauge.
@@ -235,8 +260,8 @@ mod tests {
         world.apply_keys(&keys).await;
         for (n, member) in world.state.fleet.members().values().enumerate() {
             let metrics = &member.managed.service.metrics;
-            metrics.answered(200, Duration::from_millis(5));
-            metrics.answered(503, Duration::from_millis(5));
+            metrics.answered(200, Duration::from_millis(5), 66);
+            metrics.answered(503, Duration::from_millis(5), 0);
             metrics.refused("overflow", 503);
             (0..n).for_each(|_| metrics.started());
         }

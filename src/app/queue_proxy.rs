@@ -16,7 +16,7 @@ use crate::admin::metrics::gauge;
 use crate::admin::queue_proxy::QueueProxyState;
 use crate::config::flags::QueueProxyConfig;
 use crate::config::spec::{
-    Addresses, Buffer, Limits, Scaling, ServiceKey, ServiceSpec, Source, TargetRef, Timeouts, Workload,
+    Addresses, Buffer, Scaling, ServiceKey, ServiceSpec, Source, TargetRef, Timeouts, Workload,
 };
 use crate::drain::Drain;
 use crate::proxy::server;
@@ -39,7 +39,11 @@ async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
 
     let drain = Drain::new();
     let data = DataThread::start()?;
-    let proxy = Arc::new(QueueProxy::new(spec(&config), Addresses { http: config.app, grpc: None }));
+    let proxy = Arc::new(QueueProxy::new(
+        spec(&config),
+        Addresses { http: config.app, grpc: None },
+        config.readiness_period,
+    ));
     let admin_drain = Drain::new();
     let router = admin::queue_proxy::router(state(&proxy, &drain));
     let admin_listener = TcpListener::from_std(admin_listener)?;
@@ -49,7 +53,7 @@ async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
     server::spawn(data.handle(), traffic, handler, connections, drain.clone());
     tracing::info!("listening on {listen} (traffic)");
     let watched = proxy.clone();
-    tokio::spawn(async move { watched.watch().await });
+    tokio::spawn(async move { tokio::join!(watched.watch(), watched.measure()) });
 
     let signal = signals.next().await;
     tracing::info!("{signal}: finishing what is in flight; once more ends at once");
@@ -76,11 +80,13 @@ async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
 /// What the admin port shows.
 fn state(proxy: &Arc<QueueProxy>, drain: &Drain) -> QueueProxyState {
     let (ready, service) = (proxy.ready(), proxy.service().clone());
+    let stat = proxy.clone();
     let meter = service.meter.clone();
     QueueProxyState {
         ready: Arc::new(move || ready.load(Ordering::Acquire)),
         drain: drain.clone(),
         in_flight: Arc::new(move || meter.current()),
+        stat: Arc::new(move || stat.stat()),
         metrics: Arc::new(move || {
             let (key, line) = (&service.key, &service.line);
             let labels = [("namespace", &*key.namespace), ("service", &*key.name)];
@@ -121,7 +127,7 @@ fn spec(config: &QueueProxyConfig) -> ServiceSpec {
             drain: config.drain_timeout,
             ..Timeouts::default()
         },
-        limits: Limits::default(),
+        limits: config.limits.clone(),
         no_wake: Vec::new(),
     }
 }

@@ -150,27 +150,27 @@ impl<W, E: Clone> Dispatch<W, E> {
         }
     }
 
-    /// Adds a replica, or takes back one that was leaving. False when it is in the set already.
-    pub fn join(&mut self, id: ReplicaId, endpoint: E) -> bool {
+    /// Adds a replica, or takes back one that was leaving. Gives back an endpoint that is of no more use: the one that
+    /// it left with, or, when it is in the set already, the new one.
+    pub fn join(&mut self, id: ReplicaId, endpoint: E) -> Option<E> {
         if self.replicas.iter().any(|r| r.id == id) {
-            return false;
+            return Some(endpoint);
         }
-        let in_flight = match self.leaving.iter().position(|r| r.id == id) {
-            Some(at) => self.leaving.swap_remove(at).in_flight,
-            None => 0,
-        };
+        let left = self.leaving.iter().position(|r| r.id == id).map(|at| self.leaving.swap_remove(at));
+        let (in_flight, old) = left.map_or((0, None), |left| (left.in_flight, Some(left.endpoint)));
         self.replicas.push(Replica { id, endpoint, in_flight, latency: 0.0 });
-        true
+        old
     }
 
-    /// Takes a replica out of the set: it gets nothing new, and what it has may end. False when it is not in it.
-    pub fn leave(&mut self, id: ReplicaId) -> bool {
-        let Some(at) = self.replicas.iter().position(|r| r.id == id) else { return false };
+    /// Takes a replica out of the set: it gets nothing new, and what it has may end. `None` when it is not in it.
+    pub fn leave(&mut self, id: ReplicaId) -> Option<E> {
+        let at = self.replicas.iter().position(|r| r.id == id)?;
         let replica = self.replicas.swap_remove(at);
+        let endpoint = replica.endpoint.clone();
         if replica.in_flight > 0 {
             self.leaving.push(replica);
         }
-        true
+        Some(endpoint)
     }
 
     /// Changes the limit per replica. Below what is in flight it is a debt: nothing starts until it is paid.

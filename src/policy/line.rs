@@ -337,7 +337,9 @@ mod tests {
                         if let Some(&(ticket, who)) = all.get(n % all.len().max(1)) {
                             prop_assert_eq!(line.remove(ticket), Some(who));
                             prop_assert_eq!(line.remove(ticket), None);
-                            model.iter_mut().for_each(|m| m.retain(|w| w.1 != who));
+                            for m in &mut model {
+                                m.retain(|w| w.1 != who);
+                            }
                         }
                     }
                     Step::Displace(t) => {

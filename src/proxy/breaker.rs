@@ -133,15 +133,17 @@ impl<E: Clone, R: Clone> Breaker<E, R> {
     }
 
     /// Adds a replica, or takes one back that was leaving.
-    pub fn join(&self, replica: ReplicaId, endpoint: E) -> bool {
-        let joined = self.state.lock().dispatch.join(replica, endpoint);
+    pub fn join(&self, replica: ReplicaId, endpoint: E) {
+        // An endpoint's end may close connections, which is no work to do under the lock.
+        let of_no_use = self.state.lock().dispatch.join(replica, endpoint);
+        drop(of_no_use);
         self.pump();
-        joined
     }
 
     /// Takes a replica out of the set; its requests may end. False when it was not in the set.
     pub fn leave(&self, replica: ReplicaId) -> bool {
-        self.state.lock().dispatch.leave(replica)
+        let left = self.state.lock().dispatch.leave(replica);
+        left.is_some()
     }
 
     /// Resolves when nothing is in flight at `replica`; meaningful after [`leave`](Self::leave).
@@ -362,14 +364,12 @@ impl<E: Clone, R: Clone> Drop for Acquire<E, R> {
         if self.done {
             return;
         }
-        let granted = {
-            let mut state = self.breaker.state.lock();
-            match state.dispatch.cancel(self.ticket) {
-                Some(_) => None,
-                None => state.settled.remove(&self.ticket),
-            }
-        };
-        if let Some(Settled::Slot(slot)) = granted {
+        let mut state = self.breaker.state.lock();
+        let waker = state.dispatch.cancel(self.ticket);
+        let settled = if waker.is_none() { state.settled.remove(&self.ticket) } else { None };
+        drop(state);
+        drop(waker);
+        if let Some(Settled::Slot(slot)) = settled {
             self.breaker.release(slot.replica);
         }
     }

@@ -335,10 +335,8 @@ impl Supervisor {
                     entry.view.phase = Phase::Unready;
                 }
                 self.service.metrics.ejected(doubt.kind);
-                let mut message = format!("{name} left the set: {}", doubt.why);
-                if !pause.is_zero() {
-                    message += &format!("; it is asked again in {}", show(pause));
-                }
+                let again = if pause.is_zero() { "now".into() } else { format!("in {}", show(pause)) };
+                let message = format!("{name} left the set: {}; it is asked again {again}", doubt.why);
                 events.emit(Kind::Ejected, Some(&key), message);
             }
             Report::Stopped { exit } => {
