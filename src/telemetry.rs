@@ -24,7 +24,12 @@ pub fn init(config: LogConfig) {
         LogLevel::Trace => "info,pilotlight=trace",
     };
     let filter = EnvFilter::new(level);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A closed terminal or a dead collector must not end the task that logs: without this a failed write is
+        // itself printed to standard error, and that panics.
+        .log_internal_errors(false);
     // A second call, as tests in one process make, keeps the first.
     let _ = match config.format {
         LogFormat::Json => builder.json().flatten_event(true).with_target(false).try_init(),

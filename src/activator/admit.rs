@@ -146,15 +146,15 @@ enum Read {
 
 async fn read_on(reader: &mut Option<(&mut Prefetched, &mut Charge<'_>)>) -> Read {
     let Some((body, charge)) = reader else { return std::future::pending().await };
-    let before = body.bytes();
-    if before >= PREFETCH {
+    if body.bytes() >= PREFETCH {
         return Read::Enough;
     }
+    let before = body.held();
     if !body.more().await {
         return if body.failed() { Read::Gone } else { Read::Enough };
     }
     // Over the bound by one frame at most: it is read already, and nothing more will be.
-    if charge.add(body.bytes() - before) { Read::More } else { Read::Enough }
+    if charge.add(body.held().saturating_sub(before)) { Read::More } else { Read::Enough }
 }
 
 /// What a waiting request holds from the start: its head, and for HTTP/2 the window that its sender may fill.

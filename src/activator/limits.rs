@@ -20,8 +20,8 @@ use crate::proxy::error::ProxyError;
 /// Tenants whose recent requests are remembered: at least the last half of these that sent any.
 const MAX_TENANTS: usize = 16_384;
 
-/// Between two requests of the lowest rate that is told from none.
-const LONGEST_PERIOD: Duration = Duration::from_hours(24);
+/// A lower rate than one request in a year is that: the limiter counts nanoseconds in 64 bits.
+const SLOWEST: Duration = Duration::from_hours(24 * 365);
 
 /// A service's limiters.
 #[derive(Debug)]
@@ -89,8 +89,7 @@ fn quota(rate: f64, burst: u32) -> Option<Quota> {
         return None;
     }
     let burst = NonZeroU32::new(burst).or_else(|| NonZeroU32::new(rate.ceil() as u32))?;
-    // So rare that its period is no duration: as good as never, and bounded below what governor adds up.
-    let period = Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX).min(LONGEST_PERIOD);
+    let period = Duration::try_from_secs_f64(1.0 / rate).unwrap_or(SLOWEST).min(SLOWEST);
     Some(Quota::with_period(period)?.allow_burst(burst))
 }
 

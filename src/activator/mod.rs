@@ -114,19 +114,26 @@ impl Activator {
         let request = Request::from_parts(parts, body);
         let mut forward = Forward { request, traits, dialect, started, counted };
         let timeouts = service.spec().timeouts;
+        let mut tries = Tries::default();
         loop {
             let endpoint = permit.endpoint().clone();
             let bound = clock::now();
             match forward.attempt(permit, &timeouts, &service.metrics, &self.drain).await {
                 Ok(mut response) => {
                     if let Some(timing) = server_timing(&endpoint, started, bound) {
-                        response.headers_mut().insert(SERVER_TIMING, timing);
+                        response.headers_mut().append(SERVER_TIMING, timing);
                     }
                     return Ok(response);
                 }
                 Err(Failure::Final(error)) => return Err(error),
                 Err(Failure::NotSent(unsent, refused, error)) => {
-                    suspect(service, &endpoint, &error);
+                    // A second port that refuses says nothing about the first.
+                    if !endpoint.has_own_port(dialect == Dialect::Grpc) {
+                        suspect(service, &endpoint, &error);
+                    }
+                    if !tries.after_refusal(&endpoint).await {
+                        return Err(ProxyError::App(error.to_string()));
+                    }
                     (permit, forward) = self.retry(service, conn, *unsent, refused).await?;
                 }
                 Err(Failure::Broken(unread, broken, error)) => {
@@ -134,7 +141,7 @@ impl Activator {
                         suspect(service, &endpoint, &error);
                     }
                     match unread {
-                        Some(unread) if endpoint.is_gone().await => {
+                        Some(unread) if tries.after_reset(&endpoint).await => {
                             (permit, forward) = self.retry(service, conn, *unread, broken).await?;
                         }
                         _ => return Err(ProxyError::App(error.to_string())),
@@ -185,6 +192,37 @@ impl Handler for ByPort {
         }
         let dialect = Dialect::of(request.headers());
         ProxyError::NoService(self.1.to_string()).response(dialect, "")
+    }
+}
+
+/// How often one request may go to another replica.
+#[derive(Debug, Default)]
+struct Tries {
+    refusals: u32,
+    resets: u32,
+}
+
+// === impl Tries ===
+
+impl Tries {
+    /// Living replicas that may refuse the connection before the client is told.
+    const REFUSALS: u32 = 3;
+    /// Dying replicas that may take the request with them: more would let a request that kills its app kill all.
+    const RESETS: u32 = 1;
+
+    /// Whether to try again after `endpoint` refused the connection. Nothing was sent, so a replica that turns out to
+    /// have died costs no try: whoever waits for a restart waits until its deadline.
+    async fn after_refusal(&mut self, endpoint: &Endpoint) -> bool {
+        if !endpoint.is_gone().await {
+            self.refusals += 1;
+        }
+        self.refusals < Self::REFUSALS
+    }
+
+    /// Whether to try again after `endpoint` reset the connection: once, and only if its process has died.
+    async fn after_reset(&mut self, endpoint: &Endpoint) -> bool {
+        self.resets += 1;
+        self.resets <= Self::RESETS && endpoint.is_gone().await
     }
 }
 

@@ -9,14 +9,15 @@ const MOST_CONNECTIONS: u64 = 65_536;
 const LEAST_CONNECTIONS: u64 = 64;
 
 /// Raises the soft limit of open files to the hard one and returns how many client connections fit: each needs one
-/// descriptor, and one more for its way to a replica.
-pub fn raise() -> usize {
+/// descriptor, and one more for its way to a replica; `listeners` have one each too.
+pub fn raise(listeners: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, wanted) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let connections = (files.saturating_sub(RESERVED) / 2).clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS);
+    let connections =
+        (files.saturating_sub(RESERVED + listeners as u64) / 2).clamp(LEAST_CONNECTIONS, MOST_CONNECTIONS);
     connections as usize
 }

@@ -32,7 +32,7 @@ pub fn run(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
 
 async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::take()?;
-    let connections = Arc::new(Semaphore::new(limits::raise()));
+    let connections = Arc::new(Semaphore::new(limits::raise(2)));
     let traffic = bind(config.listen, "--listen")?;
     let admin_listener = bind(config.admin, "--admin")?;
     let (listen, admin_address) = (traffic.local_addr()?, admin_listener.local_addr()?);

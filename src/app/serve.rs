@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::limits;
 use super::signals::Signals;
@@ -58,7 +60,7 @@ pub fn load_for_this_machine(files: &[std::path::PathBuf]) -> Result<Loaded, Vec
 
 async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::take()?;
-    let connections = Arc::new(Semaphore::new(limits::raise()));
+    let connections = Arc::new(Semaphore::new(limits::raise(loaded.services.len())));
     let state = StateDir::open(&config.state_dir)?;
     let traffic = bind(config.listen, "--listen")?;
     let admin_listener = bind(config.admin, "--admin")?;
@@ -74,14 +76,21 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
     let wakeups = Arc::new(Wakeups::default());
     let activator = Arc::new(Activator::new(drain.clone()));
     let (autoscaler, handle) = Autoscaler::new(wakeups.clone(), events.clone(), clock::now());
-    tokio::spawn(autoscaler.run());
     let range = config.service_ports.map(|range| range.first..=range.last);
-    let ports = ServicePorts::new(listen.ip(), range, state.path());
+    let ports = ServicePorts::new(listen.ip(), range, &config.state_dir);
+    let machine = Arc::new(Machine::new(state, events.clone()));
+    tokio::spawn({
+        let vital = machine.vital();
+        async move {
+            autoscaler.run().await;
+            drop(vital);
+        }
+    });
     let fleet = Arc::new(Fleet::new(Parts {
         activator: activator.clone(),
         wakeups,
         autoscaler: handle.clone(),
-        machine: Arc::new(Machine::new(state, events.clone())),
+        machine: machine.clone(),
         events: events.clone(),
         data: data.handle().clone(),
         connections: connections.clone(),
@@ -112,37 +121,75 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
     server::spawn(data.handle(), traffic, ByHost(activator), connections, drain.clone());
     tracing::info!("listening on {listen} (traffic)");
     ready.store(true, Ordering::Release);
-    let reload = tokio::spawn(follow(fleet.clone(), events.clone(), config.files, loaded, watch));
+    let enough = CancellationToken::new();
+    let reload = tokio::spawn({
+        let (vital, enough) = (machine.vital(), enough.clone());
+        let follow = follow(fleet.clone(), events.clone(), config.files, loaded, watch, enough);
+        async move {
+            follow.await;
+            drop(vital);
+        }
+    });
 
-    let signal = signals.next().await;
-    ready.store(false, Ordering::Release);
-    reload.abort();
-    events.emit(
-        Kind::Draining,
-        None,
-        format!("{signal}: finishing what is in flight; once more ends at once"),
-    );
-    drain.begin();
-    let leave = async {
-        let bound = fleet.drain_bound(LONGEST_DRAIN);
-        if tokio::time::timeout(bound, drain.finished()).await.is_err() {
-            tracing::warn!("requests were still in flight after {bound:?}");
+    let running = Running { fleet, events, ready, drain, admin_drain, admin, reload, enough };
+    running.until_told(&mut signals, &machine).await
+}
+
+/// What ends with the program.
+struct Running {
+    fleet: Arc<Fleet>,
+    events: Arc<Events>,
+    ready: Arc<AtomicBool>,
+    drain: Drain,
+    admin_drain: Drain,
+    admin: JoinHandle<()>,
+    reload: JoinHandle<()>,
+    enough: CancellationToken,
+}
+
+impl Running {
+    /// Waits for a signal, then leaves in order: not ready, what is in flight, replicas, the admin port.
+    async fn until_told(self, signals: &mut Signals, machine: &Machine) -> anyhow::Result<ExitCode> {
+        let Self { fleet, events, ready, drain, admin_drain, admin, reload, enough } = self;
+        let signal = tokio::select! {
+            signal = signals.next() => signal,
+            () = machine.fatal() => {
+                tracing::error!("a vital part of the program failed: ending");
+                fleet.kill().await;
+                return Ok(ExitCode::FAILURE);
+            }
+        };
+        ready.store(false, Ordering::Release);
+        // Not aborted: half an applied change would leave services that nobody stops.
+        enough.cancel();
+        let _ = reload.await;
+        events.emit(
+            Kind::Draining,
+            None,
+            format!("{signal}: finishing what is in flight; once more ends at once"),
+        );
+        drain.begin();
+        let leave = async {
+            let bound = fleet.drain_bound(LONGEST_DRAIN);
+            if tokio::time::timeout(bound, drain.finished()).await.is_err() {
+                tracing::warn!("requests were still in flight after {bound:?}");
+            }
+            fleet.stop().await;
+        };
+        tokio::select! {
+            biased;
+            () = leave => {}
+            signal = signals.next() => {
+                tracing::warn!("{signal} again: ending at once");
+                fleet.kill().await;
+                return Ok(ExitCode::from(EXIT_FORCED));
+            }
         }
-        fleet.stop().await;
-    };
-    tokio::select! {
-        biased;
-        () = leave => {}
-        signal = signals.next() => {
-            tracing::warn!("{signal} again: ending at once");
-            fleet.kill().await;
-            return Ok(ExitCode::from(EXIT_FORCED));
-        }
+        admin_drain.begin();
+        let _ = admin.await;
+        tracing::info!("drained; good-bye");
+        Ok(ExitCode::SUCCESS)
     }
-    admin_drain.begin();
-    let _ = admin.await;
-    tracing::info!("drained; good-bye");
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Takes every change of the files; a bad one is refused whole, and the old configuration stays in force.
@@ -152,8 +199,16 @@ async fn follow(
     files: Vec<std::path::PathBuf>,
     mut current: Loaded,
     mut watch: Watch,
+    enough: CancellationToken,
 ) {
-    while watch.changed().await.is_some() {
+    loop {
+        tokio::select! {
+            biased;
+            () = enough.cancelled() => return,
+            changed = watch.changed() => if changed.is_none() {
+                return;
+            },
+        }
         let paths = files.clone();
         let Ok(read) = tokio::task::spawn_blocking(move || load_for_this_machine(&paths)).await else {
             continue;

@@ -160,7 +160,7 @@ impl Autoscaler {
     fn woken(&mut self, key: &ServiceKey) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.managed.service.seen();
-        entry.scaler.woken(clock::now(), entry.managed.replicas.present());
+        entry.woken(clock::now());
         self.awake.insert(key.clone());
         entry.apply(&self.events);
     }
@@ -182,15 +182,16 @@ impl Autoscaler {
                 let key = managed.service.key.clone();
                 let scaler = Scaler::new(managed.service.clone(), self.epoch, now);
                 let mut entry = Entry { managed, scaler };
-                entry.apply(&self.events);
-                // Somebody may have come before the first look.
+                // Somebody may have come before the first look, and poked for a service that was not known yet.
                 entry.managed.service.seen();
+                entry.woken(now);
+                entry.apply(&self.events);
                 self.entries.insert(key.clone(), entry);
                 self.awake.insert(key);
             }
             Command::Update(key) => {
                 if let Some(entry) = self.entries.get_mut(&key) {
-                    entry.scaler.update(self.epoch, now);
+                    entry.scaler.update(now);
                     entry.apply(&self.events);
                     self.awake.insert(key);
                 }
@@ -212,7 +213,7 @@ impl Autoscaler {
             Command::Sleep(key, reply) => {
                 let entry = self.entries.get_mut(&key);
                 let slept = entry.is_some_and(|entry| {
-                    let slept = entry.scaler.sleep();
+                    let slept = entry.scaler.sleep(now);
                     entry.apply(&self.events);
                     slept
                 });
@@ -225,6 +226,11 @@ impl Autoscaler {
 // === impl Entry ===
 
 impl Entry {
+    fn woken(&mut self, now: Instant) {
+        let replicas = &self.managed.replicas;
+        self.scaler.woken(now, replicas.present(), replicas.starting());
+    }
+
     /// Tells the runtime, and people, if the number has changed.
     fn apply(&mut self, events: &Events) {
         let managed = &self.managed;

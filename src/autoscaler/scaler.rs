@@ -16,6 +16,8 @@ use crate::stat::Reading;
 /// Knative decides every 2 s (reference/knative.md §3).
 const DECIDE_EVERY: Duration = Duration::from_secs(2);
 
+const TICK_SLACK: Duration = Duration::from_millis(500);
+
 /// Decides for one service.
 #[derive(Debug)]
 pub struct Scaler {
@@ -31,6 +33,7 @@ pub struct Scaler {
     next_decision: Instant,
     resting: bool,
     last: Option<Last>,
+    epoch: Instant,
 }
 
 /// The last decision, as the admin API shows it.
@@ -67,6 +70,7 @@ impl Scaler {
             next_decision: now,
             resting: true,
             last: None,
+            epoch,
             service,
             spec,
         };
@@ -81,12 +85,12 @@ impl Scaler {
     }
 
     /// Takes a changed spec.
-    pub fn update(&mut self, epoch: Instant, now: Instant) {
+    pub fn update(&mut self, now: Instant) {
         let spec = self.service.spec();
         let scaling = &spec.scaling;
         if scaling.aggregation != self.spec.scaling.aggregation {
-            self.stable = Window::new(epoch, scaling.window, scaling.aggregation);
-            self.panic = Window::new(epoch, scaling.panic_window, scaling.aggregation);
+            self.stable = Window::new(self.epoch, scaling.window, scaling.aggregation);
+            self.panic = Window::new(self.epoch, scaling.panic_window, scaling.aggregation);
         }
         self.stable.resize(now, scaling.window);
         self.panic.resize(now, scaling.panic_window);
@@ -100,10 +104,13 @@ impl Scaler {
     }
 
     /// Somebody waits. Asks at once for what the line needs, if nothing is ready.
-    pub fn woken(&mut self, now: Instant, present: u32) {
+    /// `present` replicas start or are there, `starting` of them start.
+    pub fn woken(&mut self, now: Instant, present: u32, starting: u32) {
         self.begin(now);
         let waiting = self.service.line.waiting() as u32;
-        if waiting == 0 || self.service.line.replicas() > 0 {
+        // Replicas that are only being looked at again are back in a moment, or replaced: no backlog to start for.
+        let looked_at = present > 0 && starting == 0 && self.desired >= present;
+        if waiting == 0 || looked_at || self.service.line.replicas() > 0 {
             return;
         }
         let limit = self.spec.concurrency.limit;
@@ -126,10 +133,16 @@ impl Scaler {
     }
 
     /// A person wants it down: to `min`, unless something waits or runs.
-    pub fn sleep(&mut self) -> bool {
+    pub fn sleep(&mut self, now: Instant) -> bool {
         if self.service.meter.current() > 0 {
             return false;
         }
+        // The load that was must not bring back what a person sends away.
+        let scaling = &self.spec.scaling;
+        self.stable = Window::new(self.epoch, scaling.window, scaling.aggregation);
+        self.panic = Window::new(self.epoch, scaling.panic_window, scaling.aggregation);
+        self.decider = Decider::new(self.epoch, Knobs::from(scaling), now, 0);
+        self.service.meter.restart(now);
         self.floor.clear();
         self.set(self.spec.scaling.min, Reason::Idle, None);
         true
@@ -159,7 +172,8 @@ impl Scaler {
             // Those who asked for the start were refused.
             self.floor.clear();
         }
-        if now >= self.next_decision {
+        // Half a tick of slack: a tick that is a millisecond early must not wait for the next one.
+        if now + TICK_SLACK >= self.next_decision {
             self.next_decision = now + DECIDE_EVERY;
             self.decide(now, ready, &reading);
         }

@@ -77,7 +77,7 @@ fn one_each(max: u32) -> Scaling {
 async fn a_burst_at_zero_asks_at_once_for_what_it_needs() {
     let mut bench = Bench::new(1, one_each(4));
     let _line: Vec<_> = (0..200).map(|_| bench.service.line.acquire(Tenant::NONE).unwrap()).collect();
-    bench.scaler.woken(clock::now(), 0);
+    bench.scaler.woken(clock::now(), 0, 0);
     assert_eq!(bench.scaler.desired(), 4);
     assert_eq!(bench.scaler.last().unwrap().code, Reason::Backlog);
 }
@@ -86,7 +86,7 @@ async fn a_burst_at_zero_asks_at_once_for_what_it_needs() {
 async fn a_wake_holds_until_ready_and_for_a_stable_window_after() {
     let mut bench = Bench::new(1, one_each(10));
     let line: Vec<_> = (0..2).map(|_| bench.service.line.acquire(Tenant::NONE).unwrap()).collect();
-    bench.scaler.woken(clock::now(), 0);
+    bench.scaler.woken(clock::now(), 0, 0);
     let woken = bench.scaler.desired();
     assert_eq!(woken, 3, "two waiting at 0.7 each");
     drop(line);
@@ -168,7 +168,7 @@ async fn a_service_that_cannot_start_lets_its_wake_go() {
     let scaling = Scaling { window: Duration::from_secs(6), ..one_each(3) };
     let mut bench = Bench::new(1, scaling);
     let place = bench.service.line.acquire(Tenant::NONE).unwrap();
-    bench.scaler.woken(clock::now(), 0);
+    bench.scaler.woken(clock::now(), 0, 0);
     assert!(bench.scaler.desired() > 0);
     let until = clock::now() + 600 * SECOND;
     bench.service.set_trouble(Trouble {

@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use super::decode::Field;
 use super::files::{self, Fingerprint, Found};
+use super::meta::UNNAMED;
 use super::node::{Node, Value};
 use super::problem::{Problem, Problems, Sink, quoted};
 use super::scaled_service::{self, Declared};
 use super::similar::suggestion;
-use super::spec::{ServiceSpec, Workload};
+use super::spec::{ServiceKey, ServiceSpec, Workload};
 use super::yaml;
 use crate::inference::{isvc, runtime, translate};
 
@@ -124,6 +125,8 @@ fn services(sources: &[(Found, Sink, Vec<Node>)]) -> Vec<ServiceSpec> {
             Kind::ServingRuntime | Kind::ClusterServingRuntime => {}
         }
     }
+    let unnamed = |key: &ServiceKey| [&key.namespace, &key.name].iter().any(|part| part.starts_with(UNNAMED));
+    declared.retain(|(d, _)| !unnamed(&d.spec.key));
     check_names(&declared);
     let mut services: Vec<ServiceSpec> = declared.into_iter().map(|(d, _)| d.spec).collect();
     services.sort_by(|a, b| a.key.cmp(&b.key));

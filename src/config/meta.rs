@@ -34,14 +34,25 @@ pub struct Meta {
     pub annotations: Vec<(String, At<String>)>,
     /// Where the name stands.
     pub pos: Pos,
+    /// Whether it has a usable name and namespace. If not, the problem is recorded, [`UNNAMED`] stands in, and the
+    /// object is read on: every mistake is told in one run.
+    pub named: bool,
 }
+
+/// Stands in for a name that cannot be used; no DNS label, so nothing is ever called that.
+pub const UNNAMED: &str = "-";
 
 // === impl Meta ===
 
 impl Meta {
-    /// Reads `metadata` of an object. `None` when it has no usable name; the problem is recorded.
-    pub fn read(object: &Fields<'_>) -> Option<Self> {
-        let fields = object.require("metadata", "a map with at least `name`")?.fields();
+    /// Reads `metadata` of an object.
+    pub fn read(object: &Fields<'_>) -> Self {
+        let Some(fields) = object.require("metadata", "a map with at least `name`") else {
+            let (labels, annotations) = (Vec::new(), Vec::new());
+            let key = ServiceKey::new(UNNAMED, UNNAMED);
+            return Self { key, labels, annotations, pos: object.pos(), named: false };
+        };
+        let fields = fields.fields();
         fields.ignore(&SERVER_FIELDS);
         let name = fields.require("name", LABEL_FORM);
         let pos = name.as_ref().map_or(fields.pos(), |n| n.node.pos);
@@ -59,7 +70,10 @@ impl Meta {
         let annotations = annotations(&fields, "annotations");
         fields.refuse(&["generateName"], "no names are made up here", "metadata.name");
         fields.finish();
-        Some(Self { key: ServiceKey::new(&namespace?, &name?), labels, annotations, pos })
+        let named = name.is_some() && namespace.is_some();
+        let or_unnamed = |text: Option<String>| text.unwrap_or_else(|| UNNAMED.to_owned());
+        let key = ServiceKey::new(&or_unnamed(namespace), &or_unnamed(name));
+        Self { key, labels, annotations, pos, named }
     }
 
     /// Where the object stands.

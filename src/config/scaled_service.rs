@@ -53,14 +53,14 @@ pub struct Declared {
 }
 
 /// Reads one object whose kind and apiVersion are already known to be these. Every problem goes to `sink`;
-/// `None` when there is no name to speak of it by.
+/// `None` when there is nothing to read.
 pub fn read(object: &Node, sink: &Sink) -> Option<Declared> {
     let top = Fields::new(object, "", sink);
     top.ignore(&["apiVersion", "kind", "status"]);
     let meta = Meta::read(&top);
     let spec_field = top.require("spec", "a map with `process` or `target`");
     top.finish();
-    let (meta, spec_field) = (meta?, spec_field?);
+    let spec_field = spec_field?;
     let f = spec_field.fields();
     let process = f.take("process").map(|v| process(&v, sink));
     let target = f.take("target").map(|v| target(&v));
@@ -122,8 +122,10 @@ pub fn protocol(v: &Field<'_>) -> Option<Protocol> {
 
 /// `path` made absolute, relative to `folder`.
 pub fn absolute(folder: &Path, path: &str) -> PathBuf {
+    // The folder of a bare file name is the empty path, and means here.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let joined = if path.is_empty() { folder.to_path_buf() } else { folder.join(path) };
-    // Only fails for an empty path or without a working directory; then the path itself says more than an error.
+    // Only fails without a working directory; then the path itself says more than an error.
     std::path::absolute(&joined).unwrap_or(joined)
 }
 

@@ -84,6 +84,14 @@ pub enum Target {
     Total(f64),
 }
 
+fn policy(v: &Field<'_>) -> Option<Policy> {
+    let policy = v.choice(&[("kpa", Policy::Kpa), ("slo", Policy::Slo)])?;
+    if policy == Policy::Slo {
+        v.warn("slo is not built yet: kpa decides, and `slo` has no effect");
+    }
+    Some(policy)
+}
+
 /// The ways to say a panic window.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PanicWindow {
@@ -110,7 +118,7 @@ impl Knobs {
             max: replicas("max"),
             initial: replicas("initial"),
             activation: f.take("activation").and_then(|v| Some(v.at(v.whole(1..=REPLICAS_MAX)?))),
-            policy: f.take("policy").and_then(|v| v.choice(&[("kpa", Policy::Kpa), ("slo", Policy::Slo)])),
+            policy: f.take("policy").and_then(|v| policy(&v)),
             metric: f.take("metric").and_then(|v| metric(&v)),
             target: f.take("target").and_then(|v| Some(v.at(target(&v)?))),
             utilisation: None,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,6 +119,7 @@ impl Fleet {
         let before = self.members();
         let mut members = BTreeMap::new();
         let (mut added, mut changed) = (Vec::new(), Vec::new());
+        let mut listeners = Vec::new();
         for spec in specs {
             let key = spec.key.clone();
             let spec = Arc::new(spec);
@@ -129,7 +130,8 @@ impl Fleet {
                 }
                 members.insert(key, member.clone());
             } else {
-                let member = self.add(spec);
+                let (member, bound) = self.add(spec);
+                listeners.extend(bound.map(|bound| (bound, member.clone())));
                 added.push(key.clone());
                 members.insert(key, member);
             }
@@ -141,6 +143,9 @@ impl Fleet {
         // Before anything else: a new service must be found, a removed one must not.
         let services = members.values().map(|member| member.managed.service.clone());
         self.parts.activator.set_routes(Routes::new(services));
+        for (bound, member) in listeners {
+            self.listen(bound, &member);
+        }
         for key in &added {
             let member = &members[key];
             self.parts.autoscaler.add(member.managed.clone()).await;
@@ -149,13 +154,13 @@ impl Fleet {
                 write!(message, " · http://{port}").expect("a String takes everything");
             }
             self.parts.events.emit(Kind::Loaded, Some(key), message);
-            self.prepare(&member.managed.service);
+            self.prepare(member);
         }
         for key in &changed {
             self.parts.events.emit(Kind::Changed, Some(key), "changed: takes the new configuration");
             members[key].managed.replicas.update();
             self.parts.autoscaler.update(key.clone()).await;
-            self.prepare(&members[key].managed.service);
+            self.prepare(&members[key]);
         }
         for member in gone {
             changes.removed += 1;
@@ -174,8 +179,9 @@ impl Fleet {
         bounds.max().unwrap_or(unbounded)
     }
 
-    /// Stops every replica. The data path has let go of them before.
+    /// Stops every replica. What is still in flight has had its time: nothing is waited for any more.
     pub async fn stop(&self) {
+        self.parts.machine.cut();
         let members = self.members();
         let stops = members.values().map(|member| member.managed.replicas.stop());
         futures_util::future::join_all(stops).await;
@@ -188,39 +194,49 @@ impl Fleet {
         self.parts.machine.state.sweep().await;
     }
 
-    /// Makes a service's environment before its first start asks for it.
-    fn prepare(&self, service: &Arc<Service>) {
+    /// Makes a service's environment before its first start asks for it; stops when the service goes.
+    fn prepare(&self, member: &Member) {
+        let service = &member.managed.service;
         let spec = service.spec();
         let Workload::Process(ProcessSpec { python: Some(python), .. }) = &spec.workload else { return };
         let (machine, python, key) = (self.parts.machine.clone(), python.clone(), service.key.clone());
+        let leaving = member.listener.clone();
         tokio::spawn(async move {
-            if let Err(error) = machine.python_env(&python, &key).await {
-                machine.events.emit(Kind::StartFailed, Some(&key), error.reason);
+            tokio::select! {
+                () = leaving.begun() => {}
+                made = machine.python_env(&python, &key) => if let Err(error) = made {
+                    machine.events.emit(Kind::StartFailed, Some(&key), error.reason);
+                },
             }
         });
     }
 
-    fn add(&self, spec: Arc<ServiceSpec>) -> Member {
+    /// A new service, and the socket of its own port, which nobody serves yet.
+    fn add(&self, spec: Arc<ServiceSpec>) -> (Member, Option<TcpListener>) {
         let parts = &self.parts;
         let service = Arc::new(Service::new(spec, parts.wakeups.clone(), fastrand::u64(..)));
         let replicas = Supervisor::spawn(parts.machine.clone(), service.clone());
         let listener = parts.drain.part();
-        let port = match parts.ports.bind(&service.key) {
-            Ok(None) => None,
-            Ok(Some((bound, address))) => {
-                let handler = ByPort(parts.activator.clone(), service.key.clone());
-                let connections = parts.connections.clone();
-                server::spawn(&parts.data, bound, handler, connections, listener.clone());
-                tracing::info!("listening on {address} ({})", service.key);
-                Some(address)
-            }
+        let (bound, port) = match parts.ports.bind(&service.key) {
+            Ok(Some((bound, address))) => (Some(bound), Some(address)),
+            Ok(None) => (None, None),
             Err(error) => {
                 tracing::warn!(service = %service.key, %error, "no port of its own; its host works");
-                None
+                (None, None)
             }
         };
         let managed = Arc::new(Managed { service, replicas, decision: ArcSwapOption::empty() });
-        Member { managed, port, listener }
+        (Member { managed, port, listener }, bound)
+    }
+
+    /// Serves a service's own port, once its route is there.
+    fn listen(&self, bound: TcpListener, member: &Member) {
+        let (parts, key) = (&self.parts, &member.managed.service.key);
+        let handler = ByPort(parts.activator.clone(), key.clone());
+        server::spawn(&parts.data, bound, handler, parts.connections.clone(), member.listener.clone());
+        if let Some(address) = member.port {
+            tracing::info!("listening on {address} ({key})");
+        }
     }
 
     async fn remove(&self, member: Member) {

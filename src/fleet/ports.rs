@@ -2,18 +2,22 @@
 //!
 //! The assignment is kept in the state directory, so that a service has the same port after a restart.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::clock;
 use crate::config::spec::ServiceKey;
 
 const FILE: &str = "service-ports.json";
+/// A range that is full is looked at again after this long.
+const FULL: Duration = Duration::from_secs(5);
 
 /// Gives each service its port.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub struct ServicePorts {
     range: Option<RangeInclusive<u16>>,
     file: PathBuf,
     assigned: Mutex<BTreeMap<String, u16>>,
+    /// When every port of the range was last found taken: it is not tried again for every further service.
+    full: Mutex<Option<Instant>>,
 }
 
 /// Why a service has no port of its own.
@@ -43,19 +49,24 @@ impl ServicePorts {
         let file = state.join(FILE);
         // An unreadable file costs stability, nothing else.
         let assigned = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self { ip, range, file, assigned: Mutex::new(assigned.unwrap_or_default()) }
+        Self { ip, range, file, assigned: Mutex::new(assigned.unwrap_or_default()), full: Mutex::default() }
     }
 
     /// Binds a service's port: the one it had, else one that its name points at, else the next free.
     pub fn bind(&self, key: &ServiceKey) -> Result<Option<(TcpListener, SocketAddr)>, PortsError> {
         let Some(range) = &self.range else { return Ok(None) };
+        let now = clock::now();
+        if self.full.lock().is_some_and(|at| now.saturating_duration_since(at) < FULL) {
+            return Err(PortsError::Exhausted(*range.start(), *range.end()));
+        }
         let mut assigned = self.assigned.lock();
         let name = key.to_string();
         let had = assigned.get(&name).copied().filter(|port| range.contains(port));
         let (first, count) = (*range.start(), u32::from(range.end() - range.start()) + 1);
         let start = had.map_or_else(|| hash(&name) % count, |port| u32::from(port - first));
         // A port that another service has, or had once, is taken only when there is no other.
-        let others: Vec<u16> = assigned.iter().filter(|(o, _)| **o != name).map(|(_, port)| *port).collect();
+        let others: HashSet<u16> =
+            assigned.iter().filter(|(o, _)| **o != name).map(|(_, port)| *port).collect();
         let all = || (0..count).map(|step| first + ((start + step) % count) as u16);
         let (free, owned): (Vec<u16>, Vec<u16>) = all().partition(|port| !others.contains(port));
         for port in free.into_iter().chain(owned) {
@@ -73,6 +84,7 @@ impl ServicePorts {
                 Err(error) => return Err(PortsError::Listen(address, error)),
             }
         }
+        *self.full.lock() = Some(now);
         Err(PortsError::Exhausted(*range.start(), *range.end()))
     }
 

@@ -82,23 +82,19 @@ pub struct Model<'a> {
     sink: &'a Sink,
 }
 
-/// Reads one object. `None` when there is no name or no model to speak of; the problem is recorded.
+/// Reads one object. `None` when there is no model to speak of; the problem is recorded.
 pub fn read<'a>(object: &'a Node, sink: &'a Sink) -> Option<InferenceService<'a>> {
     let top = Fields::new(object, "", sink);
     top.ignore(&["apiVersion", "kind", "status"]);
     let meta = Meta::read(&top);
     let spec = top.require("spec", "a map with `predictor`");
     top.finish();
-    if let Some(meta) = &meta {
-        check_kserve_annotations(meta, sink);
-    }
+    check_kserve_annotations(&meta, sink);
     let f = spec?.fields();
     f.refuse(&["transformer", "explainer", "canary"], NOT_YET, "`predictor`");
     let predictor = f.require("predictor", "a map with `model`");
     f.finish();
-    let annotations = meta.as_ref().map(|m| m.annotations.as_slice()).unwrap_or_default();
-    let predictor = predictor.and_then(|p| component(&p, annotations, sink));
-    let (meta, predictor) = (meta?, predictor?);
+    let predictor = predictor.and_then(|p| component(&p, &meta.annotations, sink))?;
     Some(InferenceService { source: meta.source(sink, object), meta, predictor, sink })
 }
 

@@ -79,7 +79,7 @@ pub fn read<'a>(object: &'a Node, cluster: bool, sink: &'a Sink) -> Option<Runti
     let meta = Meta::read(&top);
     let spec = top.require("spec", "a map with `supportedModelFormats` and `containers`");
     top.finish();
-    let (meta, spec) = (meta?, spec?);
+    let spec = spec?;
     let f = spec.fields();
     let boolean = |name| f.take(name).and_then(|v| v.boolean()).unwrap_or(false);
     let runtime = Runtime {

@@ -28,7 +28,7 @@ const TEMPLATE: (&str, &str) = ("{{", "}}");
 pub fn services(isvc: &InferenceService<'_>, runtimes: &[Runtime<'_>]) -> Vec<Declared> {
     let p = &isvc.predictor;
     let key = isvc.component_key(PREDICTOR);
-    if !is_label(&key.name) {
+    if isvc.meta.named && !is_label(&key.name) {
         let most = LABEL_MAX - PREDICTOR.len() - 1;
         let allowed = format!("a name of at most {most} characters: its service is NAME-{PREDICTOR}");
         isvc.sink.problem(isvc.meta.pos, "metadata.name", quoted(&isvc.meta.key.name), allowed);

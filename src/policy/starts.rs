@@ -73,6 +73,12 @@ impl Starts {
         self.restart_at = Some(now + wait);
     }
 
+    /// Nothing is left that serves: the next start may be tried at once, whatever back-off other starts have earned.
+    /// If it fails too, the back-off goes on where it was.
+    pub fn last_one_died(&mut self) {
+        self.retry_at = None;
+    }
+
     /// Whether a start may be tried, or else when.
     pub fn may_start(&self, now: Instant) -> Result<(), Instant> {
         match self.retry_at.max(self.restart_at) {
@@ -132,6 +138,17 @@ mod tests {
                 wait.as_millis() as u64
             })
             .collect()
+    }
+
+    #[test]
+    fn when_the_last_one_dies_the_next_start_is_at_once_and_the_back_off_goes_on() {
+        let (t0, mut starts) = (clock::now(), Starts::default());
+        waits(&mut starts, t0, 6, false);
+        assert!(starts.may_start(t0).is_err());
+        starts.last_one_died();
+        assert_eq!(starts.may_start(t0), Ok(()));
+        starts.failed(t0, false);
+        assert_eq!(starts.may_start(t0), Err(t0 + Duration::from_secs(16)), "the seventh in a row");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! Bodies in both directions: no boxing, and the request's guards end with the response's last byte.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -48,10 +48,12 @@ pub enum RequestBody {
 
 /// A request body whose beginning was read while the request waited in line, so that a client that goes away is
 /// noticed. Bounded by who calls [`Prefetched::more`].
+///
+/// What is read is copied into one buffer: frames can be a byte each, and would pin the connection's read buffers.
 #[derive(Debug)]
 pub struct Prefetched {
-    frames: VecDeque<Frame<Bytes>>,
-    bytes: u64,
+    data: BytesMut,
+    trailers: Option<HeaderMap>,
     rest: Incoming,
     error: Option<hyper::Error>,
 }
@@ -200,16 +202,18 @@ impl HttpBody for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Stream(incoming) => Pin::new(incoming).poll_frame(cx),
-            Self::Prefetched(body) => match body.frames.pop_front() {
-                Some(frame) => {
-                    body.bytes -= frame.data_ref().map_or(0, |data| data.len() as u64);
-                    Poll::Ready(Some(Ok(frame)))
+            Self::Prefetched(body) => {
+                if !body.data.is_empty() {
+                    return Poll::Ready(Some(Ok(Frame::data(body.data.split().freeze()))));
                 }
-                None => match body.error.take() {
-                    Some(error) => Poll::Ready(Some(Err(error))),
+                if let Some(error) = body.error.take() {
+                    return Poll::Ready(Some(Err(error)));
+                }
+                match body.trailers.take() {
+                    Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
                     None => Pin::new(&mut body.rest).poll_frame(cx),
-                },
-            },
+                }
+            }
         }
     }
 
@@ -217,9 +221,7 @@ impl HttpBody for RequestBody {
         match self {
             Self::Empty => true,
             Self::Stream(incoming) => incoming.is_end_stream(),
-            Self::Prefetched(body) => {
-                body.frames.is_empty() && body.error.is_none() && body.rest.is_end_stream()
-            }
+            Self::Prefetched(body) => body.is_empty() && body.rest.is_end_stream(),
         }
     }
 
@@ -232,9 +234,9 @@ impl HttpBody for RequestBody {
                 let rest = body.rest.size_hint();
                 let mut hint = SizeHint::new();
                 if let Some(upper) = rest.upper() {
-                    hint.set_upper(upper + body.bytes);
+                    hint.set_upper(upper + body.bytes());
                 }
-                hint.set_lower(rest.lower() + body.bytes);
+                hint.set_lower(rest.lower() + body.bytes());
                 hint
             }
         }
@@ -246,7 +248,7 @@ impl HttpBody for RequestBody {
 impl Prefetched {
     /// Nothing read yet.
     pub fn new(incoming: Incoming) -> Self {
-        Self { frames: VecDeque::new(), bytes: 0, rest: incoming, error: None }
+        Self { data: BytesMut::new(), trailers: None, rest: incoming, error: None }
     }
 
     /// Reads one more frame. False when there is nothing more to read. Safe to cancel.
@@ -256,8 +258,10 @@ impl Prefetched {
         }
         match self.rest.frame().await {
             Some(Ok(frame)) => {
-                self.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
-                self.frames.push_back(frame);
+                match frame.into_data() {
+                    Ok(data) => self.data.extend_from_slice(&data),
+                    Err(frame) => self.trailers = frame.into_trailers().ok(),
+                }
                 true
             }
             Some(Err(error)) => {
@@ -275,12 +279,21 @@ impl Prefetched {
 
     /// Bytes read so far.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.data.len() as u64
+    }
+
+    /// Memory that it holds.
+    pub fn held(&self) -> u64 {
+        self.data.capacity() as u64
+    }
+
+    fn is_empty(&self) -> bool {
+        self.data.is_empty() && self.trailers.is_none() && self.error.is_none()
     }
 
     /// The whole body, to be forwarded.
     pub fn into_body(self) -> RequestBody {
-        if self.frames.is_empty() && self.error.is_none() {
+        if self.is_empty() {
             return RequestBody::from(self.rest);
         }
         RequestBody::Prefetched(Box::new(self))

@@ -86,6 +86,11 @@ pub enum SendError {
 // === impl SendError ===
 
 impl SendError {
+    /// Whether the client's own body broke off: neither the replica's fault nor worth another try.
+    pub fn is_clients(&self) -> bool {
+        matches!(self, Self::Broken(error) if error.is_user())
+    }
+
     /// Whether the connection was reset before a byte of the response came. Linux resets a connection that is closed
     /// with bytes unread; one whose bytes were all read ends with a FIN.
     pub fn is_reset(&self) -> bool {

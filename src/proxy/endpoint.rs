@@ -77,6 +77,11 @@ impl Endpoint {
         }
     }
 
+    /// Whether requests of this kind go to a port of their own.
+    pub fn has_own_port(&self, grpc: bool) -> bool {
+        grpc && self.grpc.is_some()
+    }
+
     /// The owner sees the replica's process end, and will say so by [`Endpoint::set_gone`].
     #[must_use]
     pub fn watched(mut self) -> Self {

@@ -90,6 +90,9 @@ impl Forward {
                 let error = SendError::Connect { addr, error, request: Box::default() };
                 return Err(Failure::NotSent(Box::new(again), permit, error));
             }
+            Err(error) if error.is_clients() => {
+                return Err(Failure::Final(ProxyError::BadRequest("the request's body broke off")));
+            }
             Err(error @ SendError::Broken(_)) => {
                 let Self { traits, dialect, started, counted, .. } = self;
                 let unread = spare.filter(|_| error.is_reset() && !traits.upgrade);

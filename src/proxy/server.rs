@@ -90,11 +90,13 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: A
     let mut begun = pin!(drain.begun());
     loop {
         let accept = async {
-            // At the limit, newcomers wait in the kernel's backlog.
+            let (stream, peer) = accept(&listener).await;
+            // After the accept: a listener that rests must not hold a place. At the limit, one newcomer waits here and
+            // the others in the kernel's backlog.
             let place = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
-            (accept(&listener).await, place)
+            (stream, peer, place)
         };
-        let ((stream, peer), place) = tokio::select! {
+        let (stream, peer, place) = tokio::select! {
             biased;
             () = &mut begun => return,
             accepted = accept => accepted,

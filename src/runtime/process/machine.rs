@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use super::logs::Logs;
 use super::orphans::StateDir;
@@ -32,6 +33,8 @@ pub struct Machine {
     /// Environments whose making is being told of: the load and a first start may both wait for one.
     told: Mutex<HashSet<PythonSpec>>,
     next: AtomicU64,
+    cut: CancellationToken,
+    fatal: CancellationToken,
 }
 
 /// Why a service's environment could not be made.
@@ -60,12 +63,35 @@ impl Machine {
             environments,
             told: Mutex::default(),
             next,
+            cut: CancellationToken::new(),
+            fatal: CancellationToken::new(),
         }
     }
 
     /// An identity that no replica had.
     pub fn next_replica(&self) -> ReplicaId {
         self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// From now on no replica waits for what is in flight.
+    pub fn cut(&self) {
+        self.cut.cancel();
+    }
+
+    /// Resolves when no replica shall wait any more.
+    pub async fn cut_off(&self) {
+        self.cut.cancelled().await;
+    }
+
+    /// Held by a task without which the program is of no use: if it panics, [`Machine::fatal`] resolves.
+    #[must_use]
+    pub fn vital(&self) -> Vital {
+        Vital(self.fatal.clone())
+    }
+
+    /// Resolves when a vital task has panicked.
+    pub async fn fatal(&self) {
+        self.fatal.cancelled().await;
     }
 
     /// The right to tell of a build, if nobody has it.
@@ -112,6 +138,18 @@ impl Machine {
             made.map_err(|error| NoEnvironment { reason: error.to_string(), fatal: error.fatal() })?;
         let path = std::env::var("PATH").unwrap_or_default();
         Ok(environment.env(&path))
+    }
+}
+
+/// Tells when its holder panics.
+#[derive(Debug)]
+pub struct Vital(CancellationToken);
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.cancel();
+        }
     }
 }
 

@@ -44,6 +44,8 @@ const PERIOD: Duration = Duration::from_secs(10);
 const TRUST: Duration = Duration::from_millis(100);
 /// From a broken connection to the death of its process being seen.
 const DEATH_SHOWS: Duration = Duration::from_millis(5);
+/// A start may take this long even if nobody waits as long (`timeouts.activation` is below its default).
+const LEAST_START: Duration = Duration::from_mins(10);
 /// A start without a bound of its own.
 const LONGEST_START: Duration = Duration::from_hours(24);
 
@@ -181,9 +183,10 @@ impl Context {
             log: running.log.clone(),
         })
         .await;
+        // A start may outlive those who wait for it: the next ones find it done.
         let longest = match self.spec.timeouts.activation {
             Duration::ZERO => LONGEST_START,
-            bound => bound,
+            bound => bound.max(LEAST_START),
         };
         let deadline = running.spawned + longest;
         let ready = tokio::select! {
@@ -347,6 +350,8 @@ impl Context {
             match prober.until_ready(now, now + UNREADY).await {
                 Ok(_) => return Ok(true),
                 Err(not_ready) if not_ready.last.is_answer() => tokio::time::sleep(STILL_UNREADY).await,
+                // It works on something, and may well be too busy to answer a probe.
+                Err(_) if self.service.line.in_flight_at(self.id) > 0 => {}
                 Err(not_ready) => return Err(not_ready),
             }
         }
@@ -379,6 +384,7 @@ impl Context {
         tokio::select! {
             biased;
             exit = running.child.exited() => return stopped(exit.to_string()),
+            () = self.machine.cut_off() => {}
             drained = tokio::time::timeout(bound, self.service.line.drained(self.id)) => {
                 if drained.is_err() {
                     let left = self.service.line.in_flight_at(self.id);

@@ -35,6 +35,8 @@ pub struct Replicas {
     desired: AtomicU32,
     /// Starting or ready, and meant to stay.
     present: AtomicU32,
+    /// Of these, those that start.
+    starting: AtomicU32,
     /// Every process, leaving ones too.
     alive: AtomicU32,
     stopping: AtomicBool,
@@ -96,11 +98,16 @@ pub struct Supervisor {
     generation: u64,
     replicas: BTreeMap<ReplicaId, Entry>,
     starts: Starts,
+    /// The generation that was last seen ready. While a newer one cannot start, its replicas are replaced when they
+    /// die: a bad edit must not end a service that ran.
+    good: Option<(u64, Arc<ServiceSpec>)>,
+    good_starts: Starts,
 }
 
 #[derive(Debug)]
 struct Entry {
     generation: u64,
+    spec: Arc<ServiceSpec>,
     view: ReplicaView,
     stop: CancellationToken,
 }
@@ -116,6 +123,11 @@ impl Replicas {
     /// Replicas that start or are ready, and are meant to stay.
     pub fn present(&self) -> u32 {
         self.present.load(Ordering::Relaxed)
+    }
+
+    /// Replicas that start.
+    pub fn starting(&self) -> u32 {
+        self.starting.load(Ordering::Relaxed)
     }
 
     /// Replicas of any kind, leaving ones too.
@@ -170,12 +182,15 @@ impl Supervisor {
             generation: 0,
             replicas: BTreeMap::new(),
             starts: Starts::default(),
+            good: None,
+            good_starts: Starts::default(),
         };
         tokio::spawn(supervisor.run());
         shared
     }
 
     async fn run(mut self) {
+        let _vital = self.machine.vital();
         loop {
             let again = self.reconcile(clock::now());
             self.publish();
@@ -215,15 +230,30 @@ impl Supervisor {
         if missing == 0 {
             return None;
         }
+        let fallback = if self.starts.given_up() && ready == 0 { self.fall_back(now, wanted) } else { None };
         if let Err(due) = self.starts.may_start(now) {
-            return Some(due);
+            return Some(fallback.map_or(due, |fallback| fallback.min(due)));
         }
         // After a failed start one is tried, not all of them.
         let starting = self.count(|e| e.generation == current && e.view.phase == Phase::Starting);
         let at_once = if self.starts.failures() == 0 { missing } else { 1usize.saturating_sub(starting) };
         for _ in 0..missing.min(at_once) {
-            self.start();
+            self.start(self.generation, self.spec.clone());
         }
+        fallback
+    }
+
+    /// Keeps up the generation that ran, while the one in force cannot start. Returns when to look again.
+    fn fall_back(&mut self, now: Instant, wanted: usize) -> Option<Instant> {
+        let (generation, spec) = self.good.clone()?;
+        let present = self.count(|e| e.generation != self.generation && e.staying());
+        if generation == self.generation || present >= wanted {
+            return None;
+        }
+        if let Err(due) = self.good_starts.may_start(now) {
+            return Some(due);
+        }
+        self.start(generation, spec);
         None
     }
 
@@ -241,11 +271,12 @@ impl Supervisor {
         if !same {
             self.generation += 1;
             self.starts = Starts::default();
+            self.good_starts = Starts::default();
             self.service.clear_trouble();
         }
     }
 
-    fn start(&mut self) {
+    fn start(&mut self, generation: u64, spec: Arc<ServiceSpec>) {
         let id = self.machine.next_replica();
         // The number is the machine's, so that no two replicas of any services ever share a name.
         let name = format!("{}-{id}", self.service.key.name);
@@ -260,11 +291,11 @@ impl Supervisor {
             started_ms: clock::wall_millis(),
             log: None,
         };
-        self.replicas.insert(id, Entry { generation: self.generation, view, stop: stop.clone() });
+        self.replicas.insert(id, Entry { generation, spec: spec.clone(), view, stop: stop.clone() });
         let context = replica::Context {
             machine: self.machine.clone(),
             service: self.service.clone(),
-            spec: self.spec.clone(),
+            spec,
             id,
             name,
             stop,
@@ -325,9 +356,12 @@ impl Supervisor {
                 } else {
                     events.emit(Kind::Ready, Some(&key), format!("{name} is ready again"));
                 }
+                self.good = Some((entry.generation, entry.spec.clone()));
                 if current {
                     self.starts.succeeded();
                     self.service.clear_trouble();
+                } else {
+                    self.good_starts.succeeded();
                 }
             }
             Report::Unready { doubt, pause } => {
@@ -353,8 +387,12 @@ impl Supervisor {
                     Some(&key),
                     format!("{name} died after {} ({exit}); restarting", show(lived)),
                 );
-                if current {
-                    self.starts.died_after_ready(now, lived);
+                let starts = if current { &mut self.starts } else { &mut self.good_starts };
+                starts.died_after_ready(now, lived);
+                if self.count(|e| e.view.phase == Phase::Ready) == 0 {
+                    // Those who wait behind it get the next start's outcome, not an older one's.
+                    self.starts.last_one_died();
+                    self.service.clear_trouble();
                 }
             }
             Report::Failed { reason, fatal } => {
@@ -367,6 +405,8 @@ impl Supervisor {
                 events.emit(Kind::StartFailed, Some(&key), format!("{name} did not start: {reason}"));
                 if current {
                     self.failed(now, &reason, fatal);
+                } else {
+                    self.good_starts.failed(now, fatal);
                 }
             }
         }
@@ -407,6 +447,8 @@ impl Supervisor {
     fn publish(&self) {
         let present = self.count(|e| e.generation == self.generation && e.staying());
         self.shared.present.store(present as u32, Ordering::Relaxed);
+        let starting = self.count(|e| e.view.phase == Phase::Starting);
+        self.shared.starting.store(starting as u32, Ordering::Relaxed);
         self.shared.alive.store(self.replicas.len() as u32, Ordering::Relaxed);
         self.shared.view.lock().replicas = self.replicas.values().map(|entry| entry.view.clone()).collect();
     }
