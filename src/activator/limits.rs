@@ -23,6 +23,9 @@ const MAX_TENANTS: usize = 16_384;
 /// A lower rate than one request in a year is that: the limiter counts nanoseconds in 64 bits.
 const SLOWEST: Duration = Duration::from_hours(24 * 365);
 
+/// A burst that takes longer to earn again is cut.
+const LONGEST_REFILL: Duration = Duration::from_hours(24 * 365 * 100);
+
 /// A service's limiters.
 #[derive(Debug)]
 pub struct RateLimits {
@@ -90,6 +93,9 @@ fn quota(rate: f64, burst: u32) -> Option<Quota> {
     }
     let burst = NonZeroU32::new(burst).or_else(|| NonZeroU32::new(rate.ceil() as u32))?;
     let period = Duration::try_from_secs_f64(1.0 / rate).unwrap_or(SLOWEST).min(SLOWEST);
+    // It multiplies the two, and adds the result to the time.
+    let most = LONGEST_REFILL.as_nanos() / period.as_nanos().max(1);
+    let burst = burst.min(NonZeroU32::new(most.try_into().unwrap_or(u32::MAX)).unwrap_or(NonZeroU32::MIN));
     Some(Quota::with_period(period)?.allow_burst(burst))
 }
 

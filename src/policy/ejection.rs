@@ -53,8 +53,8 @@ mod tests {
     fn at_once_then_twice_as_long_each_time_up_to_the_longest() {
         let mut ejections = Ejections::default();
         let pauses: Vec<u128> = (0..12).map(|_| ejections.next(false, u64::MAX).as_millis()).collect();
-        assert_eq!(pauses[..5], [0, 99, 199, 399, 799]);
-        assert_eq!(pauses[11], 9_999);
+        assert_eq!(pauses[..5], [0, 100, 200, 400, 800]);
+        assert_eq!(pauses[11], 10_000);
         assert_eq!(ejections.next(true, 0), Duration::ZERO, "it had answered");
         assert_eq!(ejections.next(false, 0), Duration::from_millis(50));
     }

@@ -8,6 +8,7 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use prometheus::IntCounter;
 
 use super::error::Stage;
 use super::exchange::Exchange;
@@ -41,10 +42,14 @@ pub enum RequestBody {
     #[default]
     Empty,
     /// As it comes.
-    Stream(Incoming),
+    Stream(Incoming, Tally),
     /// Partly read while the request waited.
     Prefetched(Box<Prefetched>),
 }
+
+/// Counts what is read of a request's body, once it is on its way.
+#[derive(Debug, Default)]
+pub struct Tally(Option<IntCounter>);
 
 /// A request body whose beginning was read while the request waited in line, so that a client that goes away is
 /// noticed. Bounded by who calls [`Prefetched::more`].
@@ -56,6 +61,7 @@ pub struct Prefetched {
     trailers: Option<HeaderMap>,
     rest: Incoming,
     error: Option<hyper::Error>,
+    tally: Tally,
 }
 
 /// Why a response body stopped in the middle. The connection is aborted, never ended cleanly.
@@ -187,7 +193,18 @@ impl HttpBody for AppBody {
 
 impl From<Incoming> for RequestBody {
     fn from(incoming: Incoming) -> Self {
-        if incoming.is_end_stream() { Self::Empty } else { Self::Stream(incoming) }
+        if incoming.is_end_stream() { Self::Empty } else { Self::Stream(incoming, Tally::default()) }
+    }
+}
+
+impl RequestBody {
+    /// Counts the bytes that are read of it from now on. A body that there is none of costs nothing.
+    pub fn count_into(&mut self, counter: &IntCounter) {
+        match self {
+            Self::Empty => {}
+            Self::Stream(_, tally) => tally.0 = Some(counter.clone()),
+            Self::Prefetched(body) => body.tally.0 = Some(counter.clone()),
+        }
     }
 }
 
@@ -201,18 +218,10 @@ impl HttpBody for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Stream(incoming) => Pin::new(incoming).poll_frame(cx),
+            Self::Stream(incoming, tally) => tally.count(Pin::new(incoming).poll_frame(cx)),
             Self::Prefetched(body) => {
-                if !body.data.is_empty() {
-                    return Poll::Ready(Some(Ok(Frame::data(body.data.split().freeze()))));
-                }
-                if let Some(error) = body.error.take() {
-                    return Poll::Ready(Some(Err(error)));
-                }
-                match body.trailers.take() {
-                    Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
-                    None => Pin::new(&mut body.rest).poll_frame(cx),
-                }
+                let polled = body.poll_frame(cx);
+                body.tally.count(polled)
             }
         }
     }
@@ -220,7 +229,7 @@ impl HttpBody for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Stream(incoming) => incoming.is_end_stream(),
+            Self::Stream(incoming, _) => incoming.is_end_stream(),
             Self::Prefetched(body) => body.is_empty() && body.rest.is_end_stream(),
         }
     }
@@ -228,7 +237,7 @@ impl HttpBody for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Stream(incoming) => incoming.size_hint(),
+            Self::Stream(incoming, _) => incoming.size_hint(),
             Self::Prefetched(body) => {
                 // The rest counts down as it is read, so the sum stays what the sender declared.
                 let rest = body.rest.size_hint();
@@ -243,12 +252,26 @@ impl HttpBody for RequestBody {
     }
 }
 
+// === impl Tally ===
+
+impl Tally {
+    fn count(
+        &self,
+        polled: Poll<Option<Result<Frame<Bytes>, hyper::Error>>>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let (Some(counter), Poll::Ready(Some(Ok(frame)))) = (&self.0, &polled) {
+            counter.inc_by(frame.data_ref().map_or(0, |data| data.len() as u64));
+        }
+        polled
+    }
+}
+
 // === impl Prefetched ===
 
 impl Prefetched {
     /// Nothing read yet.
     pub fn new(incoming: Incoming) -> Self {
-        Self { data: BytesMut::new(), trailers: None, rest: incoming, error: None }
+        Self { data: BytesMut::new(), trailers: None, rest: incoming, error: None, tally: Tally::default() }
     }
 
     /// Reads one more frame. False when there is nothing more to read. Safe to cancel.
@@ -269,6 +292,19 @@ impl Prefetched {
                 false
             }
             None => false,
+        }
+    }
+
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if !self.data.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(self.data.split().freeze()))));
+        }
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match self.trailers.take() {
+            Some(trailers) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            None => Pin::new(&mut self.rest).poll_frame(cx),
         }
     }
 

@@ -46,6 +46,12 @@ impl Exchange {
         self.bytes += bytes as u64;
     }
 
+    /// An upgraded connection has carried this.
+    pub fn passed(&mut self, from_client: u64, from_app: u64) {
+        self.metrics.request_bytes().inc_by(from_client);
+        self.bytes += from_app;
+    }
+
     /// The response is complete: the connection can be used again.
     pub fn end(mut self) {
         // The connection first, so that whoever gets the slot finds it.

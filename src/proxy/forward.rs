@@ -62,6 +62,7 @@ impl Forward {
         head::shape(&mut self.request, wire).map_err(Failure::Final)?;
         let upgrade = self.traits.upgrade.then(|| upgrade::client_side(&mut self.request));
 
+        self.request.body_mut().count_into(metrics.request_bytes());
         let spare = spare(&self.request);
         let sent = clock::now();
         let request_deadline = at(self.started, timeouts.request);

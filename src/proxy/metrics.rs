@@ -202,7 +202,9 @@ impl ServiceMetrics {
         }
         let counters =
             [&self.starts, &self.failed_starts, &self.retries, &self.request_bytes, &self.response_bytes];
-        for counter in counters.into_iter().chain(&self.ejections) {
+        // Hundreds of services at rest: what most never count is left out until they do.
+        let ejections = self.ejections.iter().filter(|counter| counter.get() > 0);
+        for counter in counters.into_iter().chain(ejections) {
             families.extend(counter.collect());
         }
         families

@@ -21,21 +21,22 @@ pub fn client_side(request: &mut Request<RequestBody>) -> OnUpgrade {
 }
 
 /// Joins both halves once the app has answered 101. Ends with either side, or when the drain's owner goes.
-pub fn tunnel(client: OnUpgrade, response: &mut Response<Incoming>, exchange: Exchange, drain: &Drain) {
+pub fn tunnel(client: OnUpgrade, response: &mut Response<Incoming>, mut exchange: Exchange, drain: &Drain) {
     let app = hyper::upgrade::on(response);
     let open = drain.open();
     tokio::spawn(async move {
-        if let Err(error) = join(client, app).await {
-            tracing::debug!(%error, "an upgraded connection ended early");
+        match join(client, app).await {
+            Ok((from_client, from_app)) => exchange.passed(from_client, from_app),
+            Err(error) => tracing::debug!(%error, "an upgraded connection ended early"),
         }
         drop((exchange, open));
     });
 }
 
-async fn join(client: OnUpgrade, app: OnUpgrade) -> io::Result<()> {
+/// Returns the bytes that passed from the client, and from the app.
+async fn join(client: OnUpgrade, app: OnUpgrade) -> io::Result<(u64, u64)> {
     let io = |upgraded: Upgraded| TokioIo::new(upgraded);
     let mut client = io(client.await.map_err(io::Error::other)?);
     let mut app = io(app.await.map_err(io::Error::other)?);
-    copy_bidirectional_with_sizes(&mut client, &mut app, BUFFER, BUFFER).await?;
-    Ok(())
+    copy_bidirectional_with_sizes(&mut client, &mut app, BUFFER, BUFFER).await
 }
