@@ -12,6 +12,7 @@ use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
+use crate::activator::service::Service;
 use crate::autoscaler::Managed;
 use crate::proxy::metrics::Connections;
 use crate::runtime::process::supervisor::Phase;
@@ -75,27 +76,11 @@ impl Exposition {
     /// Adds a service: what it counted, and what it is now.
     pub fn service(&mut self, managed: &Managed) {
         let (service, replicas) = (&managed.service, &managed.replicas);
-        let spec = service.spec();
         self.add(service.metrics.collect());
+        self.add(of_line(service));
         let labels = [("namespace", &*service.key.namespace), ("service", &*service.key.name)];
         let mut gauge = |name: &str, help: &str, value: f64| self.gauge(name, help, &labels, value);
-        gauge(
-            "pilotlight_service_in_flight",
-            "Requests that hold a slot of a replica.",
-            f64::from(service.line.in_flight()),
-        );
-        gauge("pilotlight_service_queued", "Requests that wait for a slot.", service.line.waiting() as f64);
-        gauge(
-            "pilotlight_service_buffered_bytes",
-            "Bytes that waiting requests hold.",
-            service.buffered() as f64,
-        );
         gauge("pilotlight_service_desired_replicas", "Replicas wanted.", f64::from(replicas.desired()));
-        gauge(
-            "pilotlight_service_concurrency_limit",
-            "Requests in flight per replica at most; 0 is unlimited.",
-            f64::from(spec.concurrency.limit),
-        );
         gauge(
             "pilotlight_service_failing",
             "1 while the last starts failed, until one succeeds.",
@@ -156,6 +141,27 @@ impl Exposition {
         }
         text
     }
+}
+
+/// What is true now of a service's line, whichever program it is in.
+pub fn of_line(service: &Service) -> Vec<MetricFamily> {
+    let labels = [("namespace", &*service.key.namespace), ("service", &*service.key.name)];
+    let limit = service.spec().concurrency.limit;
+    let gauges = [
+        (
+            "pilotlight_service_in_flight",
+            "Requests that hold a slot of a replica.",
+            f64::from(service.line.in_flight()),
+        ),
+        ("pilotlight_service_queued", "Requests that wait for a slot.", service.line.waiting() as f64),
+        ("pilotlight_service_buffered_bytes", "Bytes that waiting requests hold.", service.buffered() as f64),
+        (
+            "pilotlight_service_concurrency_limit",
+            "Requests in flight per replica at most; 0 is unlimited.",
+            f64::from(limit),
+        ),
+    ];
+    gauges.map(|(name, help, value)| gauge(name, help, &labels, value)).into()
 }
 
 /// A family of one counter without labels.

@@ -12,7 +12,7 @@ use super::signals::Signals;
 use super::thread::DataThread;
 use super::{EXIT_FORCED, bind, limits};
 use crate::admin;
-use crate::admin::metrics::gauge;
+use crate::admin::metrics;
 use crate::admin::queue_proxy::QueueProxyState;
 use crate::config::flags::QueueProxyConfig;
 use crate::config::spec::{
@@ -88,16 +88,7 @@ fn state(proxy: &Arc<QueueProxy>, drain: &Drain) -> QueueProxyState {
         in_flight: Arc::new(move || meter.current()),
         stat: Arc::new(move || stat.stat()),
         metrics: Arc::new(move || {
-            let (key, line) = (&service.key, &service.line);
-            let labels = [("namespace", &*key.namespace), ("service", &*key.name)];
-            let limit = f64::from(service.spec().concurrency.limit);
-            let gauges = [
-                ("pilotlight_service_in_flight", "Requests that hold a slot.", f64::from(line.in_flight())),
-                ("pilotlight_service_queued", "Requests that wait for a slot.", line.waiting() as f64),
-                ("pilotlight_service_concurrency_limit", "Slots; 0 = unlimited.", limit),
-            ];
-            let gauges = gauges.map(|(name, help, value)| gauge(name, help, &labels, value));
-            service.metrics.collect().into_iter().chain(gauges).collect()
+            service.metrics.collect().into_iter().chain(metrics::of_line(&service)).collect()
         }),
     }
 }

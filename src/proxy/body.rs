@@ -16,6 +16,7 @@ use super::timeout::IdleTimer;
 
 /// What goes to a client.
 #[derive(Debug, Default)]
+#[allow(clippy::large_enum_variant)] // the large one is what nearly every response is
 pub enum Body {
     /// Nothing.
     #[default]

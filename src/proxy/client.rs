@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
 use super::body::RequestBody;
+use super::cut::{Cut, Noting};
 use super::detect;
 use crate::clock;
 use crate::config::spec::Protocol;
@@ -46,6 +47,7 @@ pub struct Client {
 #[derive(Debug)]
 struct Idle {
     sender: http1::SendRequest<RequestBody>,
+    cut: Cut,
     since: Instant,
 }
 
@@ -54,6 +56,7 @@ struct Idle {
 pub struct Lease {
     client: Arc<Client>,
     sender: http1::SendRequest<RequestBody>,
+    cut: Cut,
 }
 
 /// Which HTTP goes to the app.
@@ -78,6 +81,10 @@ pub enum SendError {
         /// The request, untouched.
         request: Box<Request<RequestBody>>,
     },
+    /// The app had closed the resting connection on which the request went, and did not read it ([`cut`](super::cut)).
+    /// Safe to repeat if it has no body.
+    #[error("{}", describe(.0))]
+    Unread(hyper::Error),
     /// The exchange broke after the app may have got the request. Not safe to repeat.
     #[error("{}", describe(.0))]
     Broken(hyper::Error),
@@ -171,20 +178,25 @@ impl Client {
         mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Lease), SendError> {
         // A connection that the app closed while it rested gives the request back unsent: try the next.
-        while let Some(mut sender) = self.checkout() {
+        while let Some((mut sender, cut)) = self.checkout() {
             match sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, Lease { client: self.clone(), sender })),
-                Err(error) => request = unsent(error)?,
+                Ok(response) => return Ok((response, Lease { client: self.clone(), sender, cut })),
+                Err(error) => {
+                    request = unsent(error).map_err(|error| match error {
+                        SendError::Broken(error) if cut.happened() => SendError::Unread(error),
+                        other => other,
+                    })?;
+                }
             }
         }
-        let mut sender = match self.dial_h1().await {
+        let (mut sender, cut) = match self.dial_h1().await {
             Ok(sender) => sender,
             Err(error) => {
                 return Err(SendError::Connect { addr: self.addr, error, request: Box::new(request) });
             }
         };
         match sender.try_send_request(request).await {
-            Ok(response) => Ok((response, Lease { client: self.clone(), sender })),
+            Ok(response) => Ok((response, Lease { client: self.clone(), sender, cut })),
             Err(error) => {
                 let request = Box::new(unsent(error)?);
                 let error = io::ErrorKind::ConnectionReset.into();
@@ -215,9 +227,9 @@ impl Client {
     }
 
     /// The most recently used connection that is still open.
-    fn checkout(&self) -> Option<http1::SendRequest<RequestBody>> {
+    fn checkout(&self) -> Option<(http1::SendRequest<RequestBody>, Cut)> {
         let mut idle = self.idle.lock();
-        let Idle { sender, since } = idle.pop()?;
+        let Idle { sender, cut, since } = idle.pop()?;
         if clock::now().saturating_duration_since(since) > MAX_REST {
             // The top rested too long, so all below did.
             let stale = std::mem::take(&mut *idle);
@@ -226,16 +238,16 @@ impl Client {
             return None;
         }
         if sender.is_ready() {
-            return Some(sender);
+            return Some((sender, cut));
         }
         drop(idle);
         self.checkout()
     }
 
-    fn rest(&self, sender: http1::SendRequest<RequestBody>) {
+    fn rest(&self, sender: http1::SendRequest<RequestBody>, cut: Cut) {
         let mut idle = self.idle.lock();
         if idle.len() < self.max_idle {
-            idle.push(Idle { sender, since: clock::now() });
+            idle.push(Idle { sender, cut, since: clock::now() });
         }
     }
 
@@ -245,8 +257,8 @@ impl Client {
         Ok(stream)
     }
 
-    async fn dial_h1(&self) -> io::Result<http1::SendRequest<RequestBody>> {
-        let stream = self.connect().await?;
+    async fn dial_h1(&self) -> io::Result<(http1::SendRequest<RequestBody>, Cut)> {
+        let (stream, cut) = Noting::new(self.connect().await?);
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(MAX_READ_BUFFER)
             .max_headers(MAX_RESPONSE_HEADERS)
@@ -255,7 +267,7 @@ impl Client {
             .map_err(io::Error::other)?;
         // Its errors reach the request that is on it; between requests nobody minds.
         tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        Ok(sender)
+        Ok((sender, cut))
     }
 
     async fn h2_sender(&self) -> io::Result<http2::SendRequest<RequestBody>> {
@@ -301,13 +313,13 @@ impl Lease {
     /// The response was read to its end.
     pub fn give_back(mut self) {
         if self.sender.is_ready() {
-            self.client.clone().rest(self.sender);
+            self.client.clone().rest(self.sender, self.cut);
         } else if !self.sender.is_closed() {
             // The request's body is still on its way (an early response), or the connection has yet to notice the
             // end that we saw.
             tokio::spawn(async move {
                 if self.sender.ready().await.is_ok() {
-                    self.client.clone().rest(self.sender);
+                    self.client.clone().rest(self.sender, self.cut);
                 }
             });
         }

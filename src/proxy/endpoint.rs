@@ -140,7 +140,7 @@ impl Endpoint {
         if !self.suspect.swap(true, Ordering::AcqRel) {
             let kind = match error {
                 SendError::Connect { .. } => Ejected::Unreachable,
-                SendError::Broken(_) => Ejected::Broken,
+                SendError::Broken(_) | SendError::Unread(_) => Ejected::Broken,
             };
             let _ = self.doubt.set(Doubt { kind, why: error.to_string() });
             leave();

@@ -20,6 +20,9 @@ use crate::config::spec::Timeouts;
 use crate::drain::Drain;
 use crate::stat::Counted;
 
+/// Connections that the app may close under one request, one after the other.
+const MOST_UNREAD: u32 = 3;
+
 /// A request that was admitted, between two attempts.
 #[derive(Debug)]
 pub struct Forward {
@@ -63,25 +66,29 @@ impl Forward {
         let upgrade = self.traits.upgrade.then(|| upgrade::client_side(&mut self.request));
 
         self.request.body_mut().count_into(metrics.request_bytes());
-        let spare = spare(&self.request);
+        let mut spare = spare(&self.request);
         let sent = clock::now();
         let request_deadline = at(self.started, timeouts.request);
         let start_deadline = at(sent, timeouts.response_start);
         let deadline = [request_deadline, start_deadline].into_iter().flatten().min();
-        let send = client.send(wire, self.request);
-        let answered = match deadline {
-            None => send.await,
-            Some(deadline) => match timeout_at(deadline.into(), send).await {
-                Ok(answered) => answered,
-                Err(_) if request_deadline == Some(deadline) => {
-                    let limit = timeouts.request;
-                    return Err(Failure::Final(ProxyError::Timeout { stage: Stage::Request, limit }));
-                }
-                Err(_) => {
-                    let limit = timeouts.response_start;
-                    return Err(Failure::Final(ProxyError::Timeout { stage: Stage::ResponseStart, limit }));
-                }
-            },
+        let mut answered = until(deadline, client.send(wire, self.request)).await;
+        for _ in 0..MOST_UNREAD {
+            let (Some(Err(SendError::Unread(_))), Some(again)) = (&answered, &spare) else { break };
+            let next = self::spare(again);
+            let again = std::mem::replace(&mut spare, next).expect("looked at above");
+            metrics.retried();
+            answered = until(deadline, client.send(wire, again)).await;
+        }
+        let answered = match answered {
+            Some(answered) => answered,
+            None if request_deadline == deadline => {
+                let limit = timeouts.request;
+                return Err(Failure::Final(ProxyError::Timeout { stage: Stage::Request, limit }));
+            }
+            None => {
+                let limit = timeouts.response_start;
+                return Err(Failure::Final(ProxyError::Timeout { stage: Stage::ResponseStart, limit }));
+            }
         };
         let (mut response, lease) = match answered {
             Ok(answered) => answered,
@@ -94,7 +101,7 @@ impl Forward {
             Err(error) if error.is_clients() => {
                 return Err(Failure::Final(ProxyError::BadRequest("the request's body broke off")));
             }
-            Err(error @ SendError::Broken(_)) => {
+            Err(error) => {
                 let Self { traits, dialect, started, counted, .. } = self;
                 let unread = spare.filter(|_| error.is_reset() && !traits.upgrade);
                 let again =
@@ -124,6 +131,14 @@ impl Forward {
         }
         let idle = IdleTimer::new(timeouts.idle, request_deadline);
         Ok(response.map(|incoming| Body::App(AppBody::new(incoming, exchange, idle))))
+    }
+}
+
+/// `None` when the deadline passes first.
+async fn until<T>(deadline: Option<Instant>, send: impl Future<Output = T>) -> Option<T> {
+    match deadline {
+        None => Some(send.await),
+        Some(deadline) => timeout_at(deadline.into(), send).await.ok(),
     }
 }
 

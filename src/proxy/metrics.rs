@@ -107,7 +107,7 @@ impl ServiceMetrics {
             start_time: histogram("pilotlight_replica_start_seconds", "From a replica's start to ready."),
             retries: counter(
                 "pilotlight_retries_total",
-                "Requests that went to another replica because nothing had been sent to the first.",
+                "Requests that were sent again because no app had read them.",
             ),
             ejections: [Ejected::Unreachable, Ejected::Broken, Ejected::NotReady].map(ejections),
             request_bytes: counter(
@@ -156,7 +156,7 @@ impl ServiceMetrics {
         }
     }
 
-    /// A request goes to another replica.
+    /// A request is sent again.
     pub fn retried(&self) {
         self.retries.inc();
     }

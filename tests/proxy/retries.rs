@@ -26,7 +26,8 @@ async fn impatient(rest: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
             let count = count.clone();
             tokio::spawn(async move {
                 let mut read = Vec::new();
-                while let Ok(Ok(n)) = tokio::time::timeout(rest, stream.read_buf(&mut read)).await {
+                let mut patience = SOON;
+                while let Ok(Ok(n)) = tokio::time::timeout(patience, stream.read_buf(&mut read)).await {
                     if n == 0 {
                         return;
                     }
@@ -38,9 +39,10 @@ async fn impatient(rest: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
                     read.clear();
                     let n = (count.fetch_add(1, Ordering::SeqCst) + 1).to_string();
                     let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{n}", n.len());
-                    if stream.write_all(answer.as_bytes()).await.is_err() {
+                    if stream.write_all(answer.as_bytes()).await.is_err() || rest.is_zero() {
                         return;
                     }
+                    patience = rest;
                 }
             });
         }
@@ -48,22 +50,37 @@ async fn impatient(rest: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
     (addr, seen)
 }
 
+/// The two ways in which a connection is found closed: before anything was written, whatever the request is, and with
+/// a request on it that has no body and that the app did not read.
 #[tokio::test]
 async fn an_app_that_closes_what_rests_is_never_seen_by_the_client() {
-    const REQUESTS: usize = 300;
-    let lab = Lab::new();
-    let (app, seen) = impatient(Duration::from_millis(3)).await;
-    let proxy =
-        QueueProxy::start(&lab, app, &["--concurrency", "1", "--readiness-period", "0s"]).await.ready().await;
-    let mut wire = Wire::open(proxy.traffic, false).await.unwrap();
-    for n in 1..=REQUESTS {
-        // Around the moment at which the app closes, now before and now after it.
-        tokio::time::sleep(Duration::from_micros(2_000 + (n as u64 * 37) % 3_000)).await;
-        let call = if n % 2 == 0 { Call::get("x", "/") } else { Call::post("x", "/", "body") };
-        let reply = wire.send(call).await.unwrap();
-        assert_eq!((reply.status, reply.text()), (200, n.to_string()), "request {n}");
+    for (rest, requests) in [(Duration::from_millis(3), 300_u64), (Duration::ZERO, 600)] {
+        let lab = Lab::new();
+        let (app, seen) = impatient(rest).await;
+        let args = ["--concurrency", "1", "--readiness-period", "0s"];
+        let proxy = QueueProxy::start(&lab, app, &args).await.ready().await;
+        let mut wire = Wire::open(proxy.traffic, false).await.unwrap();
+        for n in 1..=requests {
+            let call = if n % 10 == 0 {
+                // Long after the app has closed.
+                tokio::time::sleep(rest + Duration::from_millis(20)).await;
+                Call::post("x", "/", "body")
+            } else {
+                // Around the moment at which it closes, now before and now after it.
+                let wait = Duration::from_micros(n * 37 % 3_000);
+                tokio::time::sleep(if rest.is_zero() {
+                    rest
+                } else {
+                    rest - Duration::from_millis(1) + wait
+                })
+                .await;
+                Call::get("x", "/")
+            };
+            let reply = wire.send(call).await.unwrap();
+            assert_eq!((reply.status, reply.text()), (200, n.to_string()), "request {n}, {rest:?}");
+        }
+        assert_eq!(seen.load(Ordering::SeqCst) as u64, requests, "none twice");
     }
-    assert_eq!(seen.load(Ordering::SeqCst), REQUESTS, "none twice");
 }
 
 #[tokio::test]
