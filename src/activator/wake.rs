@@ -15,8 +15,7 @@ pub struct Wakeups {
 // === impl Wakeups ===
 
 impl Wakeups {
-    /// Adds a service. The caller sees to it that one service is not in here twice
-    /// ([`Service::poke`](super::service::Service::poke)).
+    /// Adds a service. The caller sees to it that one service is not in here twice (`Service::poke`).
     pub fn post(&self, key: ServiceKey) {
         self.pending.lock().push(key);
         self.posted.notify_one();

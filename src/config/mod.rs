@@ -2,7 +2,7 @@
 //!
 //! The way of a file: [`files`] finds and reads it, [`yaml`] makes nodes that know their line, [`decode`] reads
 //! fields and collects every problem, [`scaled_service`] and `crate::inference` make [`spec::ServiceSpec`]s, and
-//! [`load`] checks them against each other. [`watch`] says when to do it again.
+//! [`mod@load`] checks them against each other. [`watch`] says when to do it again.
 
 pub mod annotations;
 pub mod command_line;

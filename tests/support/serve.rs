@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -24,8 +25,10 @@ pub(crate) struct Serve {
 /// How to start `serve`; the defaults listen on free loopback ports without service ports.
 pub(crate) struct ServeBuilder {
     command: Command,
+    files: PathBuf,
+    state_dir: PathBuf,
     service_ports: String,
-    mark: std::path::PathBuf,
+    mark: PathBuf,
 }
 
 /// A running `queue-proxy`.
@@ -41,8 +44,25 @@ impl ServeBuilder {
     pub(crate) fn new(lab: &Lab) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pilotlight"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
-        command.arg("-f").arg(lab.path("services")).arg("--state-dir").arg(lab.path("state"));
-        Self { command, service_ports: "off".to_owned(), mark: lab.dir().to_owned() }
+        Self {
+            command,
+            files: lab.path("services"),
+            state_dir: lab.path("state"),
+            service_ports: "off".to_owned(),
+            mark: lab.dir().to_owned(),
+        }
+    }
+
+    /// Other files than the lab's.
+    pub(crate) fn files(mut self, files: &Path) -> Self {
+        files.clone_into(&mut self.files);
+        self
+    }
+
+    /// A state directory that outlives the lab. `serve` locks it: one test at a time.
+    pub(crate) fn state_dir(mut self, dir: &Path) -> Self {
+        dir.clone_into(&mut self.state_dir);
+        self
     }
 
     /// Adds an argument.
@@ -60,6 +80,7 @@ impl ServeBuilder {
 
     /// Starts it, without waiting for anything.
     pub(crate) fn spawn(mut self) -> Program {
+        self.command.arg("-f").arg(&self.files).arg("--state-dir").arg(&self.state_dir);
         self.command.args(["--service-ports", &self.service_ports]);
         Program::spawn(self.command, &self.mark)
     }

@@ -96,7 +96,9 @@ impl Machine {
 
     /// The right to tell of a build, if nobody has it.
     fn tell<'a>(&'a self, python: &'a PythonSpec) -> Option<Telling<'a>> {
-        self.told.lock().insert(python.clone()).then_some(Telling { machine: self, python })
+        // Lazily: one that is made only to be dropped gives back a right that is another's, and locks again for it.
+        let is_first = self.told.lock().insert(python.clone());
+        is_first.then(|| Telling { machine: self, python })
     }
 
     /// Variables that put a Python environment first, once it is made.
@@ -171,4 +173,21 @@ pub fn own_variables() -> Vec<String> {
         .filter_map(|(name, _)| name.into_string().ok())
         .filter(|name| name.starts_with("PILOTLIGHT_"))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_tells_of_a_build_and_the_other_waits_for_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine::new(StateDir::open(dir.path()).unwrap(), Arc::default());
+        let python = PythonSpec { requirements: Vec::new(), version: String::new() };
+        let first = machine.tell(&python).unwrap();
+        assert!(machine.tell(&python).is_none());
+        assert!(machine.tell(&python).is_none(), "the right stays with who has it");
+        drop(first);
+        assert!(machine.tell(&python).is_some());
+    }
 }
