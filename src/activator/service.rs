@@ -98,6 +98,10 @@ impl Service {
 
     /// Takes a changed spec, effective for the next request.
     pub fn update(&self, spec: Arc<ServiceSpec>) {
+        if !self.spec.load().runs_as(&spec) {
+            // The new limit is made for what comes, not for what is to be replaced.
+            self.line.keep_limits();
+        }
         self.line.resize(spec.concurrency.limit, spec.buffer.requests as usize);
         if self.spec.load().limits != spec.limits {
             self.limits.store(Arc::new(RateLimits::new(&spec.limits)));

@@ -34,6 +34,8 @@ pub struct Dispatch<W, E> {
 struct Replica<E> {
     id: ReplicaId,
     endpoint: E,
+    /// Set when it keeps a limit that is no longer everybody's: what it runs is not what the new limit was made for.
+    own_limit: Option<u32>,
     in_flight: u32,
     /// Moving average of the time to the response's head, in seconds; 0 until the first answer, so that a new
     /// replica is tried first.
@@ -150,15 +152,15 @@ impl<W, E: Clone> Dispatch<W, E> {
         }
     }
 
-    /// Adds a replica, or takes back one that was leaving. Gives back an endpoint that is of no more use: the one that
+    /// Adds a replica, with a limit of its own or everybody's, or takes back one that was leaving. Gives back an endpoint that is of no more use: the one that
     /// it left with, or, when it is in the set already, the new one.
-    pub fn join(&mut self, id: ReplicaId, endpoint: E) -> Option<E> {
+    pub fn join(&mut self, id: ReplicaId, endpoint: E, own_limit: Option<u32>) -> Option<E> {
         if self.replicas.iter().any(|r| r.id == id) {
             return Some(endpoint);
         }
         let left = self.leaving.iter().position(|r| r.id == id).map(|at| self.leaving.swap_remove(at));
         let (in_flight, old) = left.map_or((0, None), |left| (left.in_flight, Some(left.endpoint)));
-        self.replicas.push(Replica { id, endpoint, in_flight, latency: 0.0 });
+        self.replicas.push(Replica { id, endpoint, own_limit, in_flight, latency: 0.0 });
         old
     }
 
@@ -171,6 +173,13 @@ impl<W, E: Clone> Dispatch<W, E> {
             self.leaving.push(replica);
         }
         Some(endpoint)
+    }
+
+    /// From now on the replicas that are in the set keep the limit that they have.
+    pub fn keep_limits(&mut self) {
+        for replica in &mut self.replicas {
+            replica.own_limit.get_or_insert(self.limit);
+        }
     }
 
     /// Changes the limit per replica. Below what is in flight it is a debt: nothing starts until it is paid.
@@ -211,12 +220,14 @@ impl<W, E: Clone> Dispatch<W, E> {
     }
 
     fn pick(&self, random: u64) -> Option<usize> {
-        if self.limit == 0 { self.pick_of_two(random) } else { self.pick_most_free() }
+        let limited = self.limit > 0 || self.replicas.iter().any(|r| r.own_limit.is_some());
+        if limited { self.pick_most_free() } else { self.pick_of_two(random) }
     }
 
-    /// All replicas have the same limit, so the most free slots are the fewest in flight.
+    /// As long as all replicas have the same limit, the most free slots are the fewest in flight; during a roll-over
+    /// with a new limit they may differ, and the fewest in flight is as good.
     fn pick_most_free(&self) -> Option<usize> {
-        let free = self.replicas.iter().enumerate().filter(|(_, r)| r.in_flight < self.limit);
+        let free = self.replicas.iter().enumerate().filter(|(_, r)| r.has_room(self.limit));
         free.min_by(|(_, a), (_, b)| a.busier(b)).map(|(at, _)| at)
     }
 
@@ -236,6 +247,11 @@ impl<W, E: Clone> Dispatch<W, E> {
 // === impl Replica ===
 
 impl<E> Replica<E> {
+    fn has_room(&self, limit: u32) -> bool {
+        let limit = self.own_limit.unwrap_or(limit);
+        limit == 0 || self.in_flight < limit
+    }
+
     fn busier(&self, other: &Self) -> std::cmp::Ordering {
         self.in_flight.cmp(&other.in_flight).then(self.latency.total_cmp(&other.latency))
     }
@@ -254,7 +270,7 @@ mod tests {
         let first = d.enqueue(Tenant::NONE, 1).unwrap();
         d.enqueue(Tenant::NONE, 2).unwrap();
         assert!(d.next(0).is_none(), "no replica yet");
-        d.join(7, "a");
+        d.join(7, "a", None);
         assert!(d.try_take(0).is_none(), "a newcomer must not pass those who wait");
         let (who, slot) = d.next(0).unwrap();
         assert_eq!((who, slot.replica, slot.ticket), (1, 7, first));
@@ -266,21 +282,21 @@ mod tests {
     #[test]
     fn who_goes_back_keeps_its_place() {
         let mut d = Line::new(1, 1);
-        d.join(7, "a");
+        d.join(7, "a", None);
         let slot = d.try_take(0).unwrap();
         d.enqueue(Tenant::NONE, 2).unwrap();
         d.leave(7);
         d.requeue(slot.ticket, 1);
         assert!(d.release(7), "the leaving replica is drained");
-        d.join(8, "b");
+        d.join(8, "b", None);
         assert_eq!(d.next(0).unwrap().0, 1);
     }
 
     #[test]
     fn the_freest_replica_and_among_equals_the_fastest_is_next() {
         let mut d = Line::new(2, 1);
-        d.join(1, "slow");
-        d.join(2, "fast");
+        d.join(1, "slow", None);
+        d.join(2, "fast", None);
         d.answered(1, Duration::from_millis(20));
         d.answered(2, Duration::from_millis(10));
         let order: Vec<_> = (0..4).map(|_| d.try_take(0).unwrap().endpoint).collect();
@@ -291,10 +307,10 @@ mod tests {
     #[test]
     fn a_replica_that_comes_back_keeps_its_count() {
         let mut d = Line::new(1, 1);
-        d.join(1, "a");
+        d.join(1, "a", None);
         d.try_take(0).unwrap();
         d.leave(1);
-        d.join(1, "a");
+        d.join(1, "a", None);
         assert!(d.try_take(0).is_none(), "its slot is still taken");
         assert!(!d.release(1));
         assert!(d.try_take(0).is_some());
@@ -303,7 +319,7 @@ mod tests {
     #[test]
     fn a_smaller_limit_is_a_debt() {
         let mut d = Line::new(3, 1);
-        d.join(1, "a");
+        d.join(1, "a", None);
         for _ in 0..3 {
             d.try_take(0).unwrap();
         }
@@ -313,6 +329,24 @@ mod tests {
         assert!(d.try_take(0).is_none(), "one still runs");
         d.release(1);
         assert!(d.try_take(0).is_some());
+    }
+
+    #[test]
+    fn who_runs_something_else_keeps_its_limit() {
+        let mut d = Line::new(1, 1);
+        d.join(1, "old", None);
+        d.keep_limits();
+        d.set_limit(3);
+        d.join(2, "new", None);
+        let mut taken: Vec<_> = std::iter::from_fn(|| d.try_take(0)).map(|slot| slot.endpoint).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, ["new", "new", "new", "old"]);
+        d.release(1);
+        d.leave(1);
+        d.join(1, "old, looked at", Some(1));
+        d.set_limit(0);
+        assert!(d.try_take(0).is_some() && d.try_take(0).is_some());
+        assert_eq!(d.in_flight_at(1), 1);
     }
 
     #[derive(Debug, Clone)]
@@ -383,7 +417,7 @@ mod tests {
                         waiting.remove(&(ticket, who));
                         cancelled += 1;
                     }
-                    Step::Join(id) => { d.join(id, ()); }
+                    Step::Join(id) => { d.join(id, (), None); }
                     Step::Leave(id) => { d.leave(id); }
                     Step::Limit(n) => { limit = n; d.set_limit(n); }
                     _ => {}

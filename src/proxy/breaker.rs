@@ -134,8 +134,13 @@ impl<E: Clone, R: Clone> Breaker<E, R> {
 
     /// Adds a replica, or takes one back that was leaving.
     pub fn join(&self, replica: ReplicaId, endpoint: E) {
+        self.join_with(replica, endpoint, None);
+    }
+
+    /// Adds a replica that has a limit of its own, if it has.
+    pub fn join_with(&self, replica: ReplicaId, endpoint: E, own_limit: Option<u32>) {
         // An endpoint's end may close connections, which is no work to do under the lock.
-        let of_no_use = self.state.lock().dispatch.join(replica, endpoint);
+        let of_no_use = self.state.lock().dispatch.join(replica, endpoint, own_limit);
         drop(of_no_use);
         self.pump();
     }
@@ -149,6 +154,11 @@ impl<E: Clone, R: Clone> Breaker<E, R> {
     /// Resolves when nothing is in flight at `replica`; meaningful after [`leave`](Self::leave).
     pub fn drained(&self, replica: ReplicaId) -> Drained<E, R> {
         Drained { breaker: self.clone(), replica }
+    }
+
+    /// From now on the replicas that are in the set keep the limit that they have.
+    pub fn keep_limits(&self) {
+        self.state.lock().dispatch.keep_limits();
     }
 
     /// Changes the limits while in use.

@@ -26,6 +26,9 @@ use crate::config::spec::Protocol;
 /// A connection is not used again after resting this long: below the 2 s after which the most impatient common
 /// server (gunicorn) closes it, so that a request never races with that close.
 const MAX_REST: Duration = Duration::from_millis(1_800);
+/// An app that closes what rests sooner is learned from: half of what it did not wait for is safe. Forgotten after this
+/// long, since it may have closed that one connection for a reason of its own.
+const REMEMBERED: Duration = Duration::from_mins(1);
 /// A replica answers from the same machine or cluster; longer means that it is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bounds what one app can make us hold: the head of a response, and what is read ahead of a slow client.
@@ -40,8 +43,17 @@ pub struct Client {
     /// What `protocol: auto` found out; see [`Spoken`].
     spoken: AtomicU8,
     max_idle: usize,
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<Pool>,
     h2: tokio::sync::Mutex<Option<http2::SendRequest<RequestBody>>>,
+}
+
+/// Connections at rest, the most recently used last, and how long they may be.
+#[derive(Debug)]
+struct Pool {
+    stack: Vec<Idle>,
+    max_rest: Duration,
+    /// When what was learned is forgotten.
+    forget_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -128,7 +140,7 @@ impl Client {
             protocol,
             spoken: AtomicU8::new(UNKNOWN),
             max_idle,
-            idle: Mutex::new(Vec::new()),
+            idle: Mutex::new(Pool { stack: Vec::new(), max_rest: MAX_REST, forget_at: None }),
             h2: tokio::sync::Mutex::new(None),
         }
     }
@@ -228,26 +240,33 @@ impl Client {
 
     /// The most recently used connection that is still open.
     fn checkout(&self) -> Option<(http1::SendRequest<RequestBody>, Cut)> {
-        let mut idle = self.idle.lock();
-        let Idle { sender, cut, since } = idle.pop()?;
-        if clock::now().saturating_duration_since(since) > MAX_REST {
+        let mut pool = self.idle.lock();
+        let Idle { sender, cut, since } = pool.stack.pop()?;
+        let now = clock::now();
+        let rested = now.saturating_duration_since(since);
+        if pool.forget_at.is_some_and(|at| now >= at) {
+            (pool.max_rest, pool.forget_at) = (MAX_REST, None);
+        }
+        if rested > pool.max_rest {
             // The top rested too long, so all below did.
-            let stale = std::mem::take(&mut *idle);
-            drop(idle);
+            let stale = std::mem::take(&mut pool.stack);
+            drop(pool);
             drop((sender, stale));
             return None;
         }
         if sender.is_ready() {
             return Some((sender, cut));
         }
-        drop(idle);
+        pool.max_rest = rested / 2;
+        pool.forget_at = Some(now + REMEMBERED);
+        drop(pool);
         self.checkout()
     }
 
     fn rest(&self, sender: http1::SendRequest<RequestBody>, cut: Cut) {
-        let mut idle = self.idle.lock();
-        if idle.len() < self.max_idle {
-            idle.push(Idle { sender, cut, since: clock::now() });
+        let mut pool = self.idle.lock();
+        if pool.stack.len() < self.max_idle {
+            pool.stack.push(Idle { sender, cut, since: clock::now() });
         }
     }
 

@@ -61,19 +61,14 @@ async fn an_app_that_closes_what_rests_is_never_seen_by_the_client() {
         let proxy = QueueProxy::start(&lab, app, &args).await.ready().await;
         let mut wire = Wire::open(proxy.traffic, false).await.unwrap();
         for n in 1..=requests {
-            let call = if n % 10 == 0 {
+            let call = if n % 10 == 2 {
                 // Long after the app has closed.
                 tokio::time::sleep(rest + Duration::from_millis(20)).await;
                 Call::post("x", "/", "body")
             } else {
                 // Around the moment at which it closes, now before and now after it.
                 let wait = Duration::from_micros(n * 37 % 3_000);
-                tokio::time::sleep(if rest.is_zero() {
-                    rest
-                } else {
-                    rest - Duration::from_millis(1) + wait
-                })
-                .await;
+                tokio::time::sleep(if rest.is_zero() { rest } else { rest / 2 + wait }).await;
                 Call::get("x", "/")
             };
             let reply = wire.send(call).await.unwrap();

@@ -291,7 +291,9 @@ impl Context {
         let mut news = Some(Report::Ready { took: Some(ready.saturating_duration_since(running.spawned)) });
         loop {
             let endpoint = self.endpoint(&running, ready, trusted_until);
-            self.service.line.join(self.id, endpoint.clone());
+            // One that is to be replaced keeps the limit that it was made for.
+            let own_limit = (!self.service.spec().runs_as(&self.spec)).then_some(self.spec.concurrency.limit);
+            self.service.line.join_with(self.id, endpoint.clone(), own_limit);
             if let Some(news) = news.take() {
                 self.report(news).await;
             }

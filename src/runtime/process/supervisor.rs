@@ -263,10 +263,7 @@ impl Supervisor {
         if Arc::ptr_eq(&spec, &self.spec) {
             return;
         }
-        let same = spec.workload == self.spec.workload
-            && spec.readiness == self.spec.readiness
-            && spec.protocol == self.spec.protocol
-            && (spec.grpc_port > 0) == (self.spec.grpc_port > 0);
+        let same = spec.runs_as(&self.spec);
         self.spec = spec;
         if !same {
             self.generation += 1;
