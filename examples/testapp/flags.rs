@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// A small HTTP/1.1 and h2c app for tests.
 #[derive(Debug, clap::Parser)]
+#[allow(clippy::struct_excessive_bools, reason = "a command line is one")]
 pub(crate) struct Flags {
     /// Where to listen on 127.0.0.1; 0 = any free port, printed.
     #[arg(long, env = "PORT", default_value_t = 0)]
@@ -44,6 +45,9 @@ pub(crate) struct Flags {
     /// SIGTERM is recorded and has no other effect.
     #[arg(long)]
     pub(crate) ignore_sigterm: bool,
+    /// Dies of the first bytes that a client sends, with the rest unread: the client sees a reset.
+    #[arg(long)]
+    pub(crate) die_reading: bool,
     /// Start a child process that does nothing, in the same process group.
     #[arg(long)]
     pub(crate) child: bool,

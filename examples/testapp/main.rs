@@ -23,6 +23,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use serde_json::json;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -104,6 +105,10 @@ async fn run(app: Arc<App>) -> std::io::Result<()> {
             continue;
         }
         let _ = stream.set_nodelay(true);
+        if app.flags.die_reading {
+            tokio::spawn(die_reading(stream));
+            continue;
+        }
         let port = stream.local_addr().map_or(0, |addr| addr.port());
         let service = {
             let app = app.clone();
@@ -122,6 +127,13 @@ async fn run(app: Arc<App>) -> std::io::Result<()> {
     app.idle().await;
     app.record.write("exit", json!({}));
     Ok(())
+}
+
+/// A probe that only connects does it no harm.
+async fn die_reading(mut stream: tokio::net::TcpStream) {
+    if stream.read(&mut [0; 8]).await.is_ok_and(|n| n > 0) {
+        std::process::abort();
+    }
 }
 
 async fn listen(port: u16) -> std::io::Result<TcpListener> {

@@ -127,9 +127,12 @@ impl Service {
     }
 
     /// Takes a replica out of the line. If that was the last and somebody waits, the autoscaler is told: who joined
-    /// the line before saw a replica and told nobody.
+    /// the line before saw a replica and told nobody. Whoever comes now waits for what follows it; that other starts
+    /// failed while it served is no reason to refuse them.
     pub fn leave(&self, replica: ReplicaId) {
-        self.line.leave(replica);
+        if self.line.leave(replica) && self.line.replicas() == 0 {
+            self.clear_trouble();
+        }
         self.poke_if_stuck();
     }
 
@@ -168,7 +171,7 @@ impl Service {
         }
     }
 
-    /// It started.
+    /// It started, or may be about to.
     pub fn clear_trouble(&self) {
         self.trouble.store(None);
     }

@@ -85,7 +85,7 @@ impl World {
             connections: Arc::new(Semaphore::new(8)),
             drain: drain.clone(),
             listen: "127.0.0.1:8080".parse().unwrap(),
-            ports: ServicePorts::new("127.0.0.1".parse().unwrap(), None, dir.path()),
+            ports: ServicePorts::new(None, dir.path()),
         }));
         let state = Arc::new(ServeState {
             fleet,

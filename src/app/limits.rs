@@ -2,6 +2,8 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::runtime::process::children;
+
 /// Kept back for files, pipes, probes and replicas.
 const RESERVED: u64 = 256;
 /// Above this, more connections cost memory and help nobody.
@@ -9,12 +11,14 @@ const MOST_CONNECTIONS: u64 = 65_536;
 const LEAST_CONNECTIONS: u64 = 64;
 
 /// Raises the soft limit of open files to the hard one and returns how many client connections fit: each needs one
-/// descriptor, and one more for its way to a replica; `listeners` have one each too.
+/// descriptor, and one more for its way to a replica; `listeners` have one each too. What is started from here keeps the
+/// old limit: some programs walk over every number that they may use, or make tables for them.
 pub fn raise(listeners: usize) -> usize {
     let limit = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
+    match setrlimit(Resource::Nofile, wanted) {
+        Ok(()) => children::limit_files(limit),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit of open files"),
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let connections =

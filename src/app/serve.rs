@@ -29,6 +29,7 @@ use crate::events::{Events, Kind};
 use crate::fleet::ports::ServicePorts;
 use crate::fleet::{Fleet, Parts};
 use crate::proxy::server;
+use crate::runtime::process::children;
 use crate::runtime::process::machine::Machine;
 use crate::runtime::process::orphans::StateDir;
 use crate::telemetry;
@@ -61,6 +62,9 @@ pub fn load_for_this_machine(files: &[std::path::PathBuf]) -> Result<Loaded, Vec
 async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Result<ExitCode> {
     let mut signals = Signals::take()?;
     let connections = Arc::new(Semaphore::new(limits::raise(loaded.services.len())));
+    if let Err(error) = children::adopt() {
+        tracing::warn!(%error, "what leaves its replica without a trace will not be found");
+    }
     let state = StateDir::open(&config.state_dir)?;
     let traffic = bind(config.listen, "--listen")?;
     let admin_listener = bind(config.admin, "--admin")?;
@@ -77,7 +81,7 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
     let activator = Arc::new(Activator::new(drain.clone()));
     let (autoscaler, handle) = Autoscaler::new(wakeups.clone(), events.clone(), clock::now());
     let range = config.service_ports.map(|range| range.first..=range.last);
-    let ports = ServicePorts::new(listen.ip(), range, &config.state_dir);
+    let ports = ServicePorts::new(range, &config.state_dir);
     let machine = Arc::new(Machine::new(state, events.clone()));
     tokio::spawn({
         let vital = machine.vital();

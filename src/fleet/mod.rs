@@ -143,6 +143,7 @@ impl Fleet {
         // Before anything else: a new service must be found, a removed one must not.
         let services = members.values().map(|member| member.managed.service.clone());
         self.parts.activator.set_routes(Routes::new(services));
+        self.parts.ports.save();
         for (bound, member) in listeners {
             self.listen(bound, &member);
         }
@@ -187,6 +188,11 @@ impl Fleet {
         futures_util::future::join_all(stops).await;
         self.leaving.close();
         self.leaving.wait().await;
+        // Builders of environments, and what nobody's replica owns up to.
+        let swept = self.parts.machine.state.sweep().await;
+        if !swept.is_empty() {
+            tracing::info!("ended what replicas and builders had left: {swept}");
+        }
     }
 
     /// Ends every process of every service now.

@@ -2,10 +2,10 @@
 //!
 //! The assignment is kept in the state directory, so that a service has the same port after a restart.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -19,15 +19,22 @@ const FILE: &str = "service-ports.json";
 /// A range that is full is looked at again after this long.
 const FULL: Duration = Duration::from_secs(5);
 
-/// Gives each service its port.
+/// Gives each service its port. On loopback whatever `--listen` says: this is for clients of this machine.
 #[derive(Debug)]
 pub struct ServicePorts {
-    ip: IpAddr,
     range: Option<RangeInclusive<u16>>,
     file: PathBuf,
-    assigned: Mutex<BTreeMap<String, u16>>,
+    assigned: Mutex<Assigned>,
     /// When every port of the range was last found taken: it is not tried again for every further service.
     full: Mutex<Option<Instant>>,
+}
+
+/// Both ways, and whether the file says so already.
+#[derive(Debug, Default)]
+struct Assigned {
+    ports: BTreeMap<String, u16>,
+    owners: HashMap<u16, String>,
+    changed: bool,
 }
 
 /// Why a service has no port of its own.
@@ -44,15 +51,19 @@ pub enum PortsError {
 // === impl ServicePorts ===
 
 impl ServicePorts {
-    /// Ports of `range` on `ip`; `None` = no service has one. `state` holds what was assigned before.
-    pub fn new(ip: IpAddr, range: Option<RangeInclusive<u16>>, state: &std::path::Path) -> Self {
+    /// Ports of `range`; `None` = no service has one. `state` holds what was assigned before.
+    pub fn new(range: Option<RangeInclusive<u16>>, state: &std::path::Path) -> Self {
         let file = state.join(FILE);
         // An unreadable file costs stability, nothing else.
-        let assigned = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
-        Self { ip, range, file, assigned: Mutex::new(assigned.unwrap_or_default()), full: Mutex::default() }
+        let kept = std::fs::read(&file).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let ports: BTreeMap<String, u16> = kept.unwrap_or_default();
+        let owners = ports.iter().map(|(name, port)| (*port, name.clone())).collect();
+        let assigned = Mutex::new(Assigned { ports, owners, changed: false });
+        Self { range, file, assigned, full: Mutex::default() }
     }
 
-    /// Binds a service's port: the one it had, else one that its name points at, else the next free.
+    /// Binds a service's port: the one it had, else one that its name points at, else the next free. Kept by
+    /// [`ServicePorts::save`].
     pub fn bind(&self, key: &ServiceKey) -> Result<Option<(TcpListener, SocketAddr)>, PortsError> {
         let Some(range) = &self.range else { return Ok(None) };
         let now = clock::now();
@@ -61,39 +72,60 @@ impl ServicePorts {
         }
         let mut assigned = self.assigned.lock();
         let name = key.to_string();
-        let had = assigned.get(&name).copied().filter(|port| range.contains(port));
+        let had = assigned.ports.get(&name).copied().filter(|port| range.contains(port));
         let (first, count) = (*range.start(), u32::from(range.end() - range.start()) + 1);
         let start = had.map_or_else(|| hash(&name) % count, |port| u32::from(port - first));
         // A port that another service has, or had once, is taken only when there is no other.
-        let others: HashSet<u16> =
-            assigned.iter().filter(|(o, _)| **o != name).map(|(_, port)| *port).collect();
-        let all = || (0..count).map(|step| first + ((start + step) % count) as u16);
-        let (free, owned): (Vec<u16>, Vec<u16>) = all().partition(|port| !others.contains(port));
-        for port in free.into_iter().chain(owned) {
-            let address = SocketAddr::new(self.ip, port);
-            match TcpListener::bind(address) {
-                Ok(listener) => {
-                    listener.set_nonblocking(true).map_err(|error| PortsError::Listen(address, error))?;
-                    if assigned.insert(name.clone(), port) != Some(port) {
-                        assigned.retain(|other, taken| *taken != port || *other == name);
-                        self.save(&assigned);
-                    }
-                    return Ok(Some((listener, address)));
+        for others in [false, true] {
+            for port in (0..count).map(|step| first + ((start + step) % count) as u16) {
+                let of_another = assigned.owners.get(&port).is_some_and(|owner| *owner != name);
+                if of_another != others {
+                    continue;
                 }
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
-                Err(error) => return Err(PortsError::Listen(address, error)),
+                let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+                match TcpListener::bind(address) {
+                    Ok(listener) => {
+                        listener.set_nonblocking(true).map_err(|error| PortsError::Listen(address, error))?;
+                        assigned.give(name, port);
+                        return Ok(Some((listener, address)));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                    Err(error) => return Err(PortsError::Listen(address, error)),
+                }
             }
         }
         *self.full.lock() = Some(now);
         Err(PortsError::Exhausted(*range.start(), *range.end()))
     }
 
-    fn save(&self, assigned: &BTreeMap<String, u16>) {
-        let json = serde_json::to_vec_pretty(assigned).expect("strings and numbers");
+    /// Keeps what was assigned, if that has changed.
+    pub fn save(&self) {
+        let mut assigned = self.assigned.lock();
+        if !std::mem::take(&mut assigned.changed) {
+            return;
+        }
+        let json = serde_json::to_vec_pretty(&assigned.ports).expect("strings and numbers");
         let temporary = self.file.with_extension("new");
         let saved = std::fs::write(&temporary, json).and_then(|()| std::fs::rename(&temporary, &self.file));
         if let Err(error) = saved {
             tracing::warn!(%error, file = %self.file.display(), "cannot keep the services' ports");
+        }
+    }
+}
+
+// === impl Assigned ===
+
+impl Assigned {
+    fn give(&mut self, name: String, port: u16) {
+        if self.ports.get(&name) == Some(&port) {
+            return;
+        }
+        self.changed = true;
+        if let Some(before) = self.owners.insert(port, name.clone()) {
+            self.ports.remove(&before);
+        }
+        if let Some(other) = self.ports.insert(name, port) {
+            self.owners.remove(&other);
         }
     }
 }
@@ -116,9 +148,10 @@ mod tests {
     #[test]
     fn a_service_keeps_its_port() {
         let state = tempfile::tempdir().unwrap();
-        let ip = "127.0.0.1".parse().unwrap();
-        let ports = || ServicePorts::new(ip, Some(42_000..=42_099), state.path());
-        let first = ports().bind(&key("a")).unwrap().unwrap().1;
+        let ports = || ServicePorts::new(Some(42_000..=42_099), state.path());
+        let before = ports();
+        let first = before.bind(&key("a")).unwrap().unwrap().1;
+        before.save();
         assert_eq!(ports().bind(&key("a")).unwrap().unwrap().1, first);
         assert_ne!(ports().bind(&key("b")).unwrap().unwrap().1, first);
     }
@@ -126,12 +159,11 @@ mod tests {
     #[test]
     fn a_taken_port_is_passed_over_and_a_full_range_is_said() {
         let state = tempfile::tempdir().unwrap();
-        let ip = "127.0.0.1".parse().unwrap();
-        let ports = ServicePorts::new(ip, Some(42_100..=42_101), state.path());
+        let ports = ServicePorts::new(Some(42_100..=42_101), state.path());
         let (_one, _) = ports.bind(&key("a")).unwrap().unwrap();
         let (_two, _) = ports.bind(&key("b")).unwrap().unwrap();
         assert!(matches!(ports.bind(&key("c")), Err(PortsError::Exhausted(42_100, 42_101))));
-        let none = ServicePorts::new(ip, None, state.path());
+        let none = ServicePorts::new(None, state.path());
         assert!(none.bind(&key("a")).unwrap().is_none());
     }
 }

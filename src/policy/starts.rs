@@ -75,7 +75,7 @@ impl Starts {
 
     /// Nothing is left that serves: the next start may be tried at once, whatever back-off other starts have earned.
     /// If it fails too, the back-off goes on where it was.
-    pub fn last_one_died(&mut self) {
+    pub fn last_one_left(&mut self) {
         self.retry_at = None;
     }
 
@@ -141,11 +141,11 @@ mod tests {
     }
 
     #[test]
-    fn when_the_last_one_dies_the_next_start_is_at_once_and_the_back_off_goes_on() {
+    fn when_the_last_one_leaves_the_next_start_is_at_once_and_the_back_off_goes_on() {
         let (t0, mut starts) = (clock::now(), Starts::default());
         waits(&mut starts, t0, 6, false);
         assert!(starts.may_start(t0).is_err());
-        starts.last_one_died();
+        starts.last_one_left();
         assert_eq!(starts.may_start(t0), Ok(()));
         starts.failed(t0, false);
         assert_eq!(starts.may_start(t0), Err(t0 + Duration::from_secs(16)), "the seventh in a row");

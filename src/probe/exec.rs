@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, kill_process_group, pidfd_open, waitid,
@@ -12,6 +12,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::{ExecContext, ProbeFailure};
+use crate::runtime::process::children::{self, Known};
 
 #[derive(Clone, Debug)]
 pub(super) struct Command {
@@ -22,7 +23,7 @@ pub(super) struct Command {
 /// A group of its own, killed when the attempt is over in any way: a probe leaves nothing behind.
 struct Running {
     /// None once reaped.
-    leader: Option<Child>,
+    leader: Option<Known>,
     pid: Pid,
 }
 
@@ -39,8 +40,8 @@ impl Command {
             command.current_dir(&self.context.working_dir);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let leader = command.spawn().map_err(|e| failed(&e))?;
-        let mut running = Running { pid: Pid::from_child(&leader), leader: Some(leader) };
+        let leader = children::spawn(&mut command).map_err(|e| failed(&e))?;
+        let mut running = Running { pid: leader.pid(), leader: Some(leader) };
         let status = running.ended().await.map_err(|e| failed(&e))?;
         if status.success() { Ok(()) } else { Err(failed(&status)) }
     }

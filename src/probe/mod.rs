@@ -1,10 +1,10 @@
 //! Readiness: can a replica serve?
 //!
 //! A start is felt by whoever waits, so what is lost between "the app could answer" and "we know" must be small beside the
-//! start itself. The schedule of [`Prober::until_ready`]: after an attempt the pause is 0.5 % of the time spent so far,
-//! at least 1 ms, at most 50 ms. An app that is up after 200 ms is found within 1 ms, one that takes 2 s within 10 ms,
-//! and one that takes minutes within 50 ms. What that costs: about 200 attempts for each factor e in time between 200 ms
-//! and 10 s, a few hundred in all, and 20 per second after that.
+//! start itself. The schedule of [`Prober::until_ready`]: after an attempt the pause is 0.2 % of the time spent so far,
+//! at least 1 ms, at most 50 ms. An app that is up after 500 ms is found within 1 ms, one that takes 2 s within 4 ms,
+//! and one that takes minutes within 50 ms. What that costs: about 500 attempts for each factor e in time between 500 ms
+//! and 25 s, a few thousand in all, and 20 per second after that.
 //!
 //! An attempt is cheap until the app listens: every kind that has a port connects first, and a refused connection
 //! (about 30 µs on loopback) ends the attempt; only then HTTP or gRPC is spoken. An exec probe costs a process, so its

@@ -107,7 +107,11 @@ pub enum SendError {
 impl SendError {
     /// Whether the client's own body broke off: neither the replica's fault nor worth another try.
     pub fn is_clients(&self) -> bool {
-        matches!(self, Self::Broken(error) if error.is_user())
+        use std::error::Error;
+        let Self::Broken(error) = self else { return false };
+        // Over HTTP/2 hyper resets the stream for it: the only reset that is neither the app's nor h2's own.
+        let reset = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+        error.is_user() || reset.is_some_and(|e| e.is_reset() && !e.is_remote() && !e.is_library())
     }
 
     /// Whether the connection was reset before a byte of the response came. Linux resets a connection that is closed

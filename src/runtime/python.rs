@@ -1,7 +1,8 @@
 //! Python environments: made once, kept in the state directory, shared by all that ask for the same.
 //!
 //! An environment is `ENVS/KEY`, KEY a hash of its requirements, the version asked for, and the interpreter. `uv` makes it
-//! when it is in PATH, else `python -m venv` and pip; both take their index from the user's own configuration.
+//! when it is in PATH, else `python -m venv` and pip; both take their index from the user's own configuration, each from
+//! its own: where uv cannot get at one, pip is tried.
 //! `.complete` is written last, under a lock that the kernel drops with its holder: whatever interrupts a build,
 //! the next one finds no marker, removes the rest and starts over. Two processes, or two tasks, that ask at once: one
 //! builds, the other waits and says so.
@@ -15,6 +16,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
@@ -25,6 +27,7 @@ use self::build::{Build, COMPLETE};
 use self::constraint::{Constraint, ConstraintError};
 use self::interpreter::Interpreter;
 use crate::config::spec::PythonSpec;
+use crate::runtime::process::orphans::REPLICA_ENV;
 
 /// Variables that would make a Python look elsewhere, or pip install elsewhere.
 const ENV_REMOVE: [&str; 8] = [
@@ -119,6 +122,7 @@ pub struct PythonEnvs {
     env: Arc<[(String, String)]>,
     path: OsString,
     running: Arc<Mutex<HashMap<PythonSpec, Running>>>,
+    builds: Arc<AtomicU64>,
     made: Arc<Mutex<HashMap<PythonSpec, PythonEnv>>>,
 }
 
@@ -142,7 +146,19 @@ impl PythonEnvs {
     pub fn new(dir: PathBuf, env: Vec<(String, String)>) -> Self {
         let own = env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, value)| value.into());
         let path = own.or_else(|| std::env::var_os("PATH")).unwrap_or_default();
-        Self { dir, env: env.into(), path, running: Arc::default(), made: Arc::default() }
+        let (running, builds, made) = Default::default();
+        Self { dir, env: env.into(), path, running, builds, made }
+    }
+
+    /// The environment of one build's processes: the mark names the build, so that what one leaves behind can be ended
+    /// without the others.
+    fn build_env(&self) -> Vec<(String, String)> {
+        let mut env = self.env.to_vec();
+        if let Some((_, name)) = env.iter_mut().rev().find(|(name, _)| name == REPLICA_ENV) {
+            let number = self.builds.fetch_add(1, Ordering::Relaxed);
+            *name = format!("{name}-{number}");
+        }
+        env
     }
 
     /// The environment, made if need be. Requests for the same one share one build, each with its own `progress` (which
@@ -181,7 +197,8 @@ impl PythonEnvs {
 
     async fn make(&self, spec: &PythonSpec, listeners: &Listeners) -> Made {
         let constraint: Constraint = spec.version.parse()?;
-        let interpreter = match interpreter::find(&constraint, &self.path, &self.env).await {
+        let env = self.build_env();
+        let interpreter = match interpreter::find(&constraint, &self.path, &env).await {
             Ok(interpreter) => interpreter,
             Err(found) => {
                 return Err(PythonError::NoInterpreter { needs: constraint, found });
@@ -192,7 +209,7 @@ impl PythonEnvs {
             spec,
             interpreter: &interpreter,
             dir: self.dir.join(key(spec, &interpreter)),
-            env: &self.env,
+            env: &env,
             path: &self.path,
             report: &report,
         };

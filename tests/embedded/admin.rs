@@ -105,6 +105,30 @@ async fn wake_and_sleep_are_for_the_same_origin() {
     assert_eq!(serve.get("iris", "/").await.status, 200, "it sleeps, it is not off");
 }
 
+#[tokio::test]
+async fn an_open_admin_port_answers_probes_and_scrapers_by_any_name() {
+    let lab = Lab::new();
+    let serve = lab.services(&[&lab.app("iris")]).serve().admin("0.0.0.0:0").start().await;
+    let get = async |path: &str| Call::get("scraped.example.com", path).send(serve.admin).await.unwrap();
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(get(path).await.status, 200, "{path}");
+    }
+    for path in ["/api/services", "/api/config", "/api/services/default/iris/logs"] {
+        assert_eq!(get(path).await.status, 403, "{path}");
+    }
+    let wake = post(&serve, "wake", "scraped.example.com", "http://scraped.example.com").await;
+    assert_eq!(wake.status, 403, "{wake}");
+    let closed = lab_on_loopback().await;
+    assert_eq!(closed.status, 403, "opened to nobody: {closed}");
+}
+
+/// `/metrics` by a foreign name, of a port that only this machine reaches.
+async fn lab_on_loopback() -> Reply {
+    let lab = Lab::new();
+    let serve = lab.services(&[&lab.app("iris")]).serve().start().await;
+    Call::get("scraped.example.com", "/metrics").send(serve.admin).await.unwrap()
+}
+
 async fn post(serve: &Serve, verb: &str, host: &str, origin: &str) -> Reply {
     let call = Call::post(host, &format!("/api/services/default/iris/{verb}"), "");
     call.header("origin", origin).send(serve.admin).await.unwrap()

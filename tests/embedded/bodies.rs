@@ -154,3 +154,43 @@ async fn odd_answers_and_both_protocols_pass() {
         serve.wait_service(service, "nothing in flight", |s| s["in_flight"] == 0).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_that_wait_hold_what_they_say_however_small_their_pieces() {
+    const CLIENTS: u64 = 6;
+    const BYTES: u64 = 64 * 1024;
+    let lab = Lab::new();
+    let gate = lab.gate("start");
+    let serve = lab.services(&[&lab.app("iris").args(["--start-gate", &gate])]).serve().start().await;
+    let peak = Peak::watch(&serve);
+    let uploads: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let traffic = serve.traffic;
+            tokio::spawn(async move {
+                let mut raw = Raw::connect(traffic).await;
+                let head = "POST /sink HTTP/1.1\r\ntransfer-encoding: chunked\r\nconnection: close\r\nhost: ";
+                raw.send(format!("{head}{}\r\n\r\n", host("iris"))).await;
+                raw.send("1\r\nx\r\n".repeat(BYTES as usize)).await;
+                raw.send("0\r\n\r\n").await;
+                raw.until("sha256").await
+            })
+        })
+        .collect();
+    let state = serve.wait_service("iris", "all bodies are read", |s| {
+        s["queued"] == CLIENTS && s["buffered_bytes"].as_u64() >= Some(CLIENTS * BYTES)
+    });
+    let buffered = state.await["buffered_bytes"].as_u64().unwrap();
+    assert!(buffered <= CLIENTS * (2 * BYTES + 1024), "{buffered} bytes are said to be held");
+    let growth = peak.growth();
+    eprintln!("{CLIENTS} × {BYTES} bytes one by one: {buffered} counted, serve grew by {} KiB", growth >> 10);
+    assert!(growth < 12 << 20, "grew by {growth} bytes");
+    gate.open();
+    for upload in uploads {
+        let answer = upload.await.unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("\"bytes\":{BYTES}")),
+            "{answer}"
+        );
+    }
+    serve.wait_service("iris", "nothing is held", |s| s["buffered_bytes"] == 0).await;
+}

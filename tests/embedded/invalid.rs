@@ -17,6 +17,14 @@ struct Mistake {
 const HEAD: &str = "apiVersion: pilotlight.dev/v1alpha1\nkind: ScaledService\n";
 const RUN: &str = "  process:\n    command: [sleep, '1']\n";
 
+/// Objects that cannot be called what they are called, with mistakes that have nothing to do with it.
+const BAD_NAME_AND_MORE: &str = "HEADmetadata: {name: Not_A_Label}\nspec:\nRUN  scaling:\n    max: many\n---\n\
+                                 apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata: \
+                                 {name: Not_A_Label_2}\nspec:\n  predictor:\n    model:\n      runtime: nobody\n      \
+                                 modelFormat: {name: sklearn}\n      storageUri: ./not-there\n---\n\
+                                 apiVersion: serving.kserve.io/v1alpha1\nkind: ServingRuntime\nmetadata: \
+                                 {name: Not_A_Label_3}\nspec:\n  supportedModelFormats: []\n  containers: []\n";
+
 const MISTAKES: &[Mistake] = &[
     Mistake {
         file: "unknown-field.yaml",
@@ -78,6 +86,36 @@ const MISTAKES: &[Mistake] = &[
         line: "metadata: {name: Not_A_Label}",
         field: "name",
         text: "HEADmetadata: {name: Not_A_Label}\nspec:\nRUN",
+    },
+    Mistake {
+        file: "bad-name-and-more.yaml",
+        line: "metadata: {name: Not_A_Label}",
+        field: "name",
+        text: BAD_NAME_AND_MORE,
+    },
+    Mistake {
+        file: "bad-name-and-more.yaml",
+        line: "    max: many",
+        field: "scaling.max",
+        text: BAD_NAME_AND_MORE,
+    },
+    Mistake {
+        file: "bad-name-and-more.yaml",
+        line: "      runtime: nobody",
+        field: "runtime",
+        text: BAD_NAME_AND_MORE,
+    },
+    Mistake {
+        file: "bad-name-and-more.yaml",
+        line: "      storageUri: ./not-there",
+        field: "storageUri",
+        text: BAD_NAME_AND_MORE,
+    },
+    Mistake {
+        file: "bad-name-and-more.yaml",
+        line: "  containers: []",
+        field: "containers",
+        text: BAD_NAME_AND_MORE,
     },
     Mistake {
         file: "kind.yaml",

@@ -12,7 +12,7 @@ use pilotlight::clock;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::support::{Call, Lab, Reply, SOON, Serve, Wire, holds, wait_until};
+use crate::support::{Call, LONG, Lab, Reply, Serve, Wire, holds, wait_until};
 
 const HOST: &str = "sklearn-iris.default.localhost";
 const SERVICE: &str = "sklearn-iris-predictor";
@@ -64,7 +64,7 @@ async fn a_real_model_server_goes_from_zero_to_three_and_back() {
     let took = begun.elapsed();
     assert_eq!((reply.status, predictions(&reply)), (200, json!([0, 1, 2])), "{reply}");
     say(&format!("cold start: {took:.2?} ({})", reply.header("server-timing")));
-    assert!(took < SOON, "{took:?}");
+    assert!(took < LONG, "{took:?}: about two seconds on a machine that has nothing else to do");
 
     // The other example.
     let page = serve.get("hello", "/").await;

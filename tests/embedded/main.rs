@@ -7,8 +7,10 @@
 mod support;
 
 mod admin;
+mod blame;
 mod bodies;
 mod burst;
+mod detached;
 mod gone;
 mod invalid;
 mod iris;
@@ -16,9 +18,13 @@ mod killed;
 mod many;
 mod readme;
 mod refused;
+mod relative;
 mod reload;
+mod rollover;
 mod routing;
 mod sidecar;
+mod sleep;
 mod start_fails;
 mod stop;
+mod strays;
 mod testapp;

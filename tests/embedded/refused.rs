@@ -66,6 +66,11 @@ async fn activation_deadline_is_504_that_says_so() {
         if reply.status == 200 { Ok(()) } else { Err(reply) }
     })
     .await;
+    assert_eq!(
+        lab.events("iris", "boot").len(),
+        1,
+        "the start that they had waited for went on without them"
+    );
 }
 
 #[tokio::test]

@@ -1,8 +1,10 @@
 //! The end of `serve`: asked for, or not.
 
+use std::time::Duration;
+
 use rustix::process::Signal;
 
-use crate::support::{Call, LONG, Lab, SOON, alive, holds, host, testapp, wait_until};
+use crate::support::{Call, LONG, Lab, SOON, alive, holds, host, kill, testapp, wait_until};
 
 #[tokio::test]
 async fn sigterm_and_ctrl_c_leave_no_process() {
@@ -124,4 +126,44 @@ async fn one_serve_per_state_directory() {
     assert!(second.log().contains("state"), "it says why: {}", second.log());
     assert_eq!(lab.replicas().len(), 1, "the first one's replica is no orphan");
     assert_eq!(serve.get("iris", "/").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_that_hangs_is_given_the_drain_timeout_once() {
+    let lab = Lab::new();
+    let mut serve = lab.services(&[&lab.app("iris").set("timeouts.drain", "4s")]).serve().start().await;
+    let _hung = serve.send(Call::get(&host("iris"), "/hang").id("hung"));
+    wait_until(SOON, "one is in flight", async || holds(lab.reached("iris", "hung"), "no")).await;
+    let told = pilotlight::clock::now();
+    serve.signal(Signal::TERM);
+    wait_until(SOON, "the app is told", async || lab.events("iris", "term").pop().ok_or("not yet")).await;
+    let took = told.elapsed();
+    let log = serve.log();
+    assert!(log.contains("still in flight after 4s") && !log.contains("the drain timeout passed"), "{log}");
+    assert!(took >= Duration::from_secs(4) && took < Duration::from_secs(8), "{took:?}");
+    // It hangs for ever, and is killed for it.
+    for replica in lab.replicas() {
+        kill(replica.pid, Signal::KILL);
+    }
+    assert_eq!(serve.wait(SOON).await, 0);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_start_is_answered_before_the_end() {
+    let lab = Lab::new();
+    let gate = lab.gate("start");
+    let iris = lab.app("iris").limit(1).max(1).args(["--start-gate", &gate]);
+    let mut serve = lab.services(&[&iris]).serve().start().await;
+    let waiting: Vec<_> = (0..3).map(|_| serve.send(Call::get(&host("iris"), "/"))).collect();
+    serve.wait_queued("iris", 3).await;
+    serve.signal(Signal::TERM);
+    wait_until(SOON, "it drains", async || holds(serve.log().contains("once more ends at once"), "no")).await;
+    assert!(serve.exited().is_none());
+    gate.open();
+    for reply in waiting {
+        let reply = reply.await.unwrap().unwrap();
+        assert_eq!(reply.status, 200, "{reply}");
+    }
+    assert_eq!(serve.wait(SOON).await, 0);
+    lab.until_empty().await;
 }

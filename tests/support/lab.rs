@@ -167,6 +167,15 @@ impl std::fmt::Display for Gate {
     }
 }
 
+/// A range of as many ports as a test with hundreds of services needs, apart from [`port_range`]'s.
+pub(crate) fn free_range(n: u16) -> (u16, u16) {
+    let mut starts = (31_300..32_768 - n).step_by(64).cycle().skip(std::process::id() as usize % 16);
+    let free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    let first = starts.by_ref().take(64).find(|first| (*first..*first + n).all(free));
+    let first = first.unwrap_or_else(|| panic!("no {n} free ports in a row"));
+    (first, first + n - 1)
+}
+
 /// A range of `n` ports below the kernel's ephemeral ones, free right now and given out once per test run.
 pub(crate) fn port_range(n: u16) -> (u16, u16) {
     static NEXT: AtomicU16 = AtomicU16::new(0);

@@ -19,7 +19,7 @@ mod wait;
 mod yaml;
 
 pub(crate) use client::{Call, Open, Reply, Wire};
-pub(crate) use lab::{Gate, Lab};
+pub(crate) use lab::{Gate, Lab, free_range};
 pub(crate) use load::{Load, Outcome, tally};
 pub(crate) use procs::{Proc, alive, cpu_time, kill, rss_bytes, zombies};
 pub(crate) use program::{Program, testapp, testapp_path};

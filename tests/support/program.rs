@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -23,6 +24,7 @@ pub(crate) struct Program {
     exited: Option<ExitStatus>,
     log: Arc<Mutex<Vec<String>>>,
     readers: [JoinHandle<()>; 2],
+    deaf: Arc<AtomicBool>,
 }
 
 /// Starts testapp by itself and returns the address it listens on.
@@ -70,11 +72,12 @@ impl Program {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|e| panic!("{name}: {e}"));
         let log = Arc::new(Mutex::new(Vec::new()));
+        let deaf = Arc::new(AtomicBool::new(false));
         let readers = [
-            collect(child.stdout.take().unwrap(), log.clone()),
-            collect(child.stderr.take().unwrap(), log.clone()),
+            collect(child.stdout.take().unwrap(), log.clone(), deaf.clone()),
+            collect(child.stderr.take().unwrap(), log.clone(), deaf.clone()),
         ];
-        Self { name, child, exited: None, log, readers }
+        Self { name, child, exited: None, log, readers, deaf }
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -92,6 +95,16 @@ impl Program {
         let done = async || super::wait::holds(self.readers.iter().all(JoinHandle::is_finished), "open");
         wait_until(SOON, what, done).await;
         self.log()
+    }
+
+    /// Closes our end of its standard error after the next line: from then on, what it writes there fails.
+    pub(crate) fn stop_reading(&self) {
+        self.deaf.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether our end of its standard error is closed.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.readers[1].is_finished()
     }
 
     /// The address in its line `listening on ADDR (ROLE)`. An empty role takes the first such line.
@@ -158,10 +171,17 @@ impl Drop for Program {
 }
 
 /// Threads, not tasks: the log is complete even while the test's runtime is busy or gone.
-fn collect(stream: impl Read + Send + 'static, log: Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
+fn collect(
+    stream: impl Read + Send + 'static,
+    log: Arc<Mutex<Vec<String>>>,
+    deaf: Arc<AtomicBool>,
+) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).split(b'\n').map_while(Result::ok) {
             log.lock().push(String::from_utf8_lossy(&line).into_owned());
+            if deaf.load(Ordering::Relaxed) {
+                return;
+            }
         }
     })
 }

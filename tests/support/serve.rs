@@ -24,10 +24,14 @@ pub(crate) struct Serve {
 
 /// How to start `serve`; the defaults listen on free loopback ports without service ports.
 pub(crate) struct ServeBuilder {
-    command: Command,
-    files: PathBuf,
+    args: Vec<String>,
     state_dir: PathBuf,
     service_ports: String,
+    admin: String,
+    /// The folder it is started in, and the file or folder it is given.
+    files: (PathBuf, String),
+    /// What a shell does before it becomes `serve`.
+    shell: String,
     mark: PathBuf,
 }
 
@@ -42,21 +46,40 @@ pub(crate) struct QueueProxy {
 
 impl ServeBuilder {
     pub(crate) fn new(lab: &Lab) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pilotlight"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--log-format", "json"]);
+        let args = ["--listen", "127.0.0.1:0", "--log-format", "json"];
         Self {
-            command,
-            files: lab.path("services"),
+            args: args.map(str::to_owned).to_vec(),
             state_dir: lab.path("state"),
             service_ports: "off".to_owned(),
+            admin: "127.0.0.1:0".to_owned(),
+            files: (".".into(), lab.text_path("services")),
+            shell: String::new(),
             mark: lab.dir().to_owned(),
         }
     }
 
-    /// Other files than the lab's.
-    pub(crate) fn files(mut self, files: &Path) -> Self {
-        files.clone_into(&mut self.files);
+    /// Adds an argument.
+    pub(crate) fn arg(mut self, arg: &str) -> Self {
+        self.args.push(arg.to_owned());
         self
+    }
+
+    /// Where the admin API listens.
+    pub(crate) fn admin(mut self, address: &str) -> Self {
+        address.clone_into(&mut self.admin);
+        self
+    }
+
+    /// `cd DIR && pilotlight serve -f FILE`.
+    pub(crate) fn within(mut self, dir: PathBuf, file: &str) -> Self {
+        self.files = (dir, file.to_owned());
+        self
+    }
+
+    /// Other files than the lab's.
+    pub(crate) fn files(self, files: &Path) -> Self {
+        let file = files.to_str().expect("test paths are UTF-8").to_owned();
+        self.within(".".into(), &file)
     }
 
     /// A state directory that outlives the lab. `serve` locks it: one test at a time.
@@ -65,24 +88,38 @@ impl ServeBuilder {
         self
     }
 
-    /// Adds an argument.
-    pub(crate) fn arg(mut self, arg: &str) -> Self {
-        self.command.arg(arg);
+    /// Lets a shell do this first, such as `ulimit -n 600`.
+    pub(crate) fn after(mut self, shell: &str) -> Self {
+        shell.clone_into(&mut self.shell);
         self
     }
 
-    /// A range of its own for service ports.
-    pub(crate) fn service_ports(mut self, n: u16) -> Self {
-        let (first, last) = super::lab::port_range(n);
+    /// This range for service ports.
+    pub(crate) fn service_port_range(mut self, (first, last): (u16, u16)) -> Self {
         self.service_ports = format!("{first}-{last}");
         self
     }
 
+    /// A range of its own for service ports.
+    pub(crate) fn service_ports(self, n: u16) -> Self {
+        self.service_port_range(super::lab::port_range(n))
+    }
+
     /// Starts it, without waiting for anything.
-    pub(crate) fn spawn(mut self) -> Program {
-        self.command.arg("-f").arg(&self.files).arg("--state-dir").arg(&self.state_dir);
-        self.command.args(["--service-ports", &self.service_ports]);
-        Program::spawn(self.command, &self.mark)
+    pub(crate) fn spawn(self) -> Program {
+        let program = env!("CARGO_BIN_EXE_pilotlight");
+        let mut command = if self.shell.is_empty() {
+            Command::new(program)
+        } else {
+            let mut command = Command::new("sh");
+            command.args(["-c", &format!("{}; exec \"$0\" \"$@\"", self.shell), program]);
+            command
+        };
+        let (dir, file) = &self.files;
+        command.current_dir(dir).args(["serve", "-f", file, "--admin", &self.admin]);
+        command.args(["--service-ports", &self.service_ports]).args(&self.args);
+        command.arg("--state-dir").arg(&self.state_dir);
+        Program::spawn(command, &self.mark)
     }
 
     /// Starts it and waits until it is ready.

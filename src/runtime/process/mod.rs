@@ -6,6 +6,8 @@
 //! - [`lookup`]: which file a command means, and why one cannot run;
 //! - [`child`]: the process group itself: start, exit, termination. The leader is reaped last, because only an
 //!   unreaped leader pins the group's id; after that the id may belong to a stranger;
+//! - [`children`]: what this process started, what it adopted, and what each may open;
+//! - [`kin`]: which processes belong to a replica, though they left its group;
 //! - [`exit`]: how a process ended;
 //! - [`ports`]: free loopback ports, and whose process listens on one;
 //! - [`logs`]: bounded rotating logs;
@@ -15,8 +17,10 @@
 //! - [`supervisor`]: as many replicas of one service as are wanted.
 
 pub mod child;
+pub(crate) mod children;
 pub mod exit;
 pub mod expand;
+mod kin;
 pub mod logs;
 pub mod lookup;
 pub mod machine;
@@ -24,5 +28,6 @@ pub mod orphans;
 pub mod ports;
 mod procfs;
 pub mod replica;
+mod sock_diag;
 pub mod supervisor;
 pub mod sweep;

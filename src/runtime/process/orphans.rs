@@ -3,20 +3,23 @@
 //! A pilotlight that is killed with SIGKILL cannot stop its replicas. The next one with the same state directory does, at its
 //! start, before it starts any. It knows them again in two ways, and kills nothing else:
 //!
-//! - a record per replica, `run/PID.json`: process id, start time and boot. All three must be the same;
+//! - a record per replica, `run/PID.json`: process id, start time and boot. All three must be the same. The leader's
+//!   group and descendants go with it, and whoever holds the replica's log open, though the leader is gone;
 //! - [`INSTANCE_ENV`] in the environment, with this directory's random id: finds what left its group or lost its leader.
 //!
-//! One `serve` per directory: a lock that the kernel drops with the process.
+//! One `serve` per directory: a lock that the kernel drops with the process. A copy of a directory is another directory:
+//! the id is kept with the device and inode that it was drawn for.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
+use super::kin::Kin;
 use super::procfs;
 use super::sweep::{Report, Sweep};
 
@@ -64,6 +67,9 @@ pub(super) struct Identity {
     pub(super) start: u64,
     pub(super) boot: String,
     pub(super) replica: String,
+    /// What the log's write end links to; its number is not given out again while somebody has it open.
+    #[serde(default)]
+    pub(super) pipe: String,
 }
 
 /// The record of a running replica. Dropping it removes the file: do so once the replica is reaped.
@@ -98,7 +104,7 @@ impl StateDir {
             Err(e) => return Err(at(&lock_path)(e.into())),
         }
         lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(at(&lock_path))?;
-        let instance = instance(&path.join("instance"))?;
+        let instance = instance(path)?;
         Ok(Self { path: path.into(), instance, _lock: lock })
     }
 
@@ -118,10 +124,13 @@ impl StateDir {
     }
 
     /// Remembers a process group, by its leader, which must not be reaped yet.
-    pub fn record(&self, pid: i32, replica: &str) -> Result<Record, StateError> {
+    pub(super) fn record(&self, kin: &Kin, replica: &str) -> Result<Record, StateError> {
+        let Kin { leader: pid, start, pipe, .. } = kin.clone();
         let path = self.run_dir().join(format!("{pid}.json"));
-        let start = procfs::stat(pid).ok_or_else(|| at(&path)(io::ErrorKind::NotFound.into()))?.start;
-        let identity = Identity { pid, start, boot: procfs::boot_id(), replica: replica.to_owned() };
+        if !kin.is_pinned() {
+            return Err(at(&path)(io::ErrorKind::NotFound.into()));
+        }
+        let identity = Identity { pid, start, boot: procfs::boot_id(), replica: replica.to_owned(), pipe };
         let text = serde_json::to_vec(&identity).map_err(|e| at(&path)(e.into()))?;
         // Not synced: after a power failure it means nothing. Half a record is ignored by the reader.
         fs::write(&path, text).map_err(at(&path))?;
@@ -182,21 +191,31 @@ fn at(path: &Path) -> impl Fn(io::Error) -> StateError + use<> {
     move |source| StateError::Io { path: path.clone(), source }
 }
 
-/// The id kept in `path`, or a new one. Called under the lock.
-fn instance(path: &Path) -> Result<String, StateError> {
-    if let Ok(id) = fs::read_to_string(path) {
-        let id = id.trim();
-        if id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Ok(id.to_owned());
-        }
+/// The id kept in `dir`, or a new one if there is none that was drawn for this very directory. Called under the lock.
+fn instance(dir: &Path) -> Result<String, StateError> {
+    let path = dir.join("instance");
+    let meta = fs::metadata(dir).map_err(at(dir))?;
+    let place = format!("{}:{}", meta.dev(), meta.ino());
+    if let Ok(kept) = fs::read_to_string(&path)
+        && let [id, of] = kept.split_ascii_whitespace().collect::<Vec<_>>()[..]
+        && of == place
+        && id.len() == 32
+        && id.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
+        return Ok(id.to_owned());
     }
     // From the kernel: two directories must never agree, else one's sweep would kill the other's replicas.
     let random = Path::new("/dev/urandom");
     let mut bytes = [0; 16];
     File::open(random).and_then(|mut file| file.read_exact(&mut bytes)).map_err(at(random))?;
     let id = format!("{:032x}", u128::from_ne_bytes(bytes));
+    // Records first: with a new id and old records, a copy would still end the other's replicas.
+    let run = dir.join("run");
+    for entry in fs::read_dir(&run).map_err(at(&run))?.flatten() {
+        fs::remove_file(entry.path()).map_err(at(&entry.path()))?;
+    }
     let new = path.with_extension("new");
-    fs::write(&new, format!("{id}\n")).and_then(|()| fs::rename(&new, path)).map_err(at(path))?;
+    fs::write(&new, format!("{id} {place}\n")).and_then(|()| fs::rename(&new, &path)).map_err(at(&path))?;
     Ok(id)
 }
 

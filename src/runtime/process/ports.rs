@@ -2,7 +2,7 @@
 //!
 //! A port is free when the kernel gives it out for `127.0.0.1:0`. Between that and the app's own `bind` another program
 //! can take it: the app then fails (the supervisor chooses again), and the stranger answers probes. So before a replica
-//! counts as ready, [`owned_by_group`] finds out who listens. The window is seconds long, but Linux gives outgoing
+//! counts as ready, [`owned_by`] finds out who listens. The window is seconds long, but Linux gives outgoing
 //! connections ports of the other parity first, so it takes a machine that is nearly out of ports, or another `bind`.
 
 use std::collections::HashSet;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::kin::Kin;
 use super::procfs;
 
 /// How often a port is asked for, when those that the kernel gives are reserved.
@@ -45,7 +46,7 @@ pub enum PortError {
 /// Who listens on a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ownership {
-    /// A process of the group, or a descendant of one.
+    /// A process of the group, or one that left it.
     Yes,
     /// Somebody else.
     Other,
@@ -91,40 +92,25 @@ impl Drop for Reservation {
 
 /// Who listens where a connection to `127.0.0.1:port` arrives. Costs about 0.1 ms when it is the leader, and a look at
 /// every process of the machine otherwise.
-pub fn owned_by_group(port: u16, group: i32) -> Ownership {
+pub(super) fn owned_by(port: u16, kin: &Kin) -> Ownership {
     let sockets = listeners(port);
     if sockets.is_empty() {
         return Ownership::NotListening;
     }
-    let mut readable = match has_any(group, &sockets) {
+    let mut readable = match has_any(kin.leader, &sockets) {
         Some(true) => return Ownership::Yes,
         Some(false) => true,
         None => false,
     };
-    for pid in family(group) {
-        match has_any(pid, &sockets) {
+    for stat in kin.members() {
+        match has_any(stat.pid, &sockets) {
             Some(true) => return Ownership::Yes,
             Some(false) => {}
             // It may have ended meanwhile: only one that is still there hides something.
-            None => readable &= !procfs::stat(pid).is_some_and(|stat| stat.alive()),
+            None => readable &= !procfs::stat(stat.pid).is_some_and(|stat| stat.alive()),
         }
     }
     if readable { Ownership::Other } else { Ownership::Unknown }
-}
-
-/// The group without its leader, and the descendants of all of them (a server may put its workers into another group).
-fn family(group: i32) -> Vec<i32> {
-    let all = procfs::living();
-    let mut found: Vec<i32> =
-        all.iter().filter(|s| s.group == group || s.pid == group).map(|s| s.pid).collect();
-    let mut next = 0;
-    while let Some(&parent) = found.get(next) {
-        next += 1;
-        let new = all.iter().filter(|s| s.parent == parent && s.group != group).map(|s| s.pid);
-        found.extend(new.collect::<Vec<_>>());
-    }
-    found.retain(|pid| *pid != group);
-    found
 }
 
 /// Whether the process has one of these sockets open; none where that cannot be read.
@@ -137,6 +123,11 @@ fn has_any(pid: i32, sockets: &[String]) -> Option<bool> {
 /// What `/proc/PID/fd/N` of the sockets that get connections to `127.0.0.1:port` link to: those bound to that very
 /// address, else those bound to all.
 fn listeners(port: u16) -> Vec<String> {
+    match super::sock_diag::listener(port) {
+        Ok(inode) => return inode.map(|inode| format!("socket:[{inode}]")).into_iter().collect(),
+        // A kernel without it, or a sandbox.
+        Err(error) => tracing::debug!(%error, "no sock_diag; reading /proc/net/tcp"),
+    }
     let mut exact = Vec::new();
     let mut wildcard = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -231,10 +222,10 @@ mod tests {
         let port = PortAllocator::default().reserve().unwrap();
         let port = port.port();
         let mut replica = server("print('up'); time.sleep(60)", port).await;
-        assert_eq!(owned_by_group(port, replica.pid()), Ownership::NotListening);
+        assert_eq!(owned_by(port, replica.kin()), Ownership::NotListening);
         let stranger = server(LISTEN, port).await;
-        assert_eq!(owned_by_group(port, replica.pid()), Ownership::Other);
-        assert_eq!(owned_by_group(port, stranger.pid()), Ownership::Yes);
+        assert_eq!(owned_by(port, replica.kin()), Ownership::Other);
+        assert_eq!(owned_by(port, stranger.kin()), Ownership::Yes);
         drop(stranger);
         replica.terminate(Duration::from_secs(1)).await;
     }
@@ -250,7 +241,7 @@ mod tests {
                  try: time.sleep(60)\nfinally: p.kill()"
             );
             let mut replica = server(&script, port.port()).await;
-            assert_eq!(owned_by_group(port.port(), replica.pid()), Ownership::Yes, "session {session}");
+            assert_eq!(owned_by(port.port(), replica.kin()), Ownership::Yes, "session {session}");
             let _ = rustix::process::kill_process(
                 rustix::process::Pid::from_raw(replica.pid()).unwrap(),
                 rustix::process::Signal::INT,
@@ -261,7 +252,7 @@ mod tests {
         let six = "s = socket.create_server(('::', port), family=socket.AF_INET6, dualstack_ipv6=True); print('up'); time.sleep(60)";
         if std::net::TcpListener::bind("[::1]:0").is_ok() {
             let replica = server(six, port).await;
-            assert_eq!(owned_by_group(port, replica.pid()), Ownership::Yes);
+            assert_eq!(owned_by(port, replica.kin()), Ownership::Yes);
         }
     }
 

@@ -65,6 +65,12 @@ pub(super) fn fd_dir(pid: i32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/fd"))
 }
 
+/// What one of this process's own open files is, such as `pipe:[4242]`.
+pub(super) fn fd_link(fd: i32) -> String {
+    let link = fs::read_link(format!("/proc/self/fd/{fd}"));
+    link.ok().and_then(|link| link.into_os_string().into_string().ok()).unwrap_or_default()
+}
+
 // === impl Stat ===
 
 impl Stat {

@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::expand::{Ports, expand, expand_command};
 use super::logs::LogSink;
 use super::machine::{Machine, NoEnvironment, own_variables};
-use super::ports::{Ownership, Reservation, owned_by_group};
+use super::ports::{Ownership, Reservation, owned_by};
 use crate::activator::service::Service;
 use crate::clock;
 use crate::config::spec::{Addresses, Probe, ProcessSpec, ServiceSpec, Workload};
@@ -28,6 +28,10 @@ const TERM_GRACE: Duration = Duration::from_secs(10);
 const MAX_IDLE_CONNECTIONS: usize = 256;
 /// A port that another program took between choosing and binding is chosen again this often.
 const PORT_ATTEMPTS: u32 = 5;
+/// Before it is chosen again for the first time; doubled each time.
+const PORT_PAUSE: Duration = Duration::from_millis(50);
+/// What an app that is not ready yet gets between SIGTERM and SIGKILL.
+const START_GRACE: Duration = Duration::from_secs(2);
 /// Lines of output that an error message repeats.
 const ERROR_LINES: usize = 5;
 /// For the last output to arrive after the process has ended.
@@ -156,7 +160,10 @@ impl Context {
         for attempt in 1.. {
             match self.start(process, &python).await {
                 Ok(Some(running)) => return self.serve(running).await,
-                Ok(None) if attempt < PORT_ATTEMPTS => {}
+                Ok(None) if attempt < PORT_ATTEMPTS => tokio::select! {
+                    () = self.stop.cancelled() => return stopped("before it had started"),
+                    () = tokio::time::sleep(PORT_PAUSE * 2u32.pow(attempt - 1)) => {}
+                },
                 Ok(None) => return failed("other programs take its ports as soon as they are chosen", false),
                 Err(last) => return last,
             }
@@ -192,24 +199,19 @@ impl Context {
         let ready = tokio::select! {
             biased;
             () = self.stop.cancelled() => {
-                running.child.kill();
-                let exit = running.child.exited().await;
+                let exit = running.child.terminate(START_GRACE).await;
                 return Err(stopped(format!("while it started, {exit}")));
             }
-            exit = running.child.exited() => {
-                running.log.settled(OUTPUT_SETTLES).await;
-                return Err(failed(described(exit.to_string(), &running.log), false));
-            }
+            exit = running.child.exited() => return Err(never_ready(&exit, &running.log).await),
             ready = running.prober.until_ready(running.spawned, deadline) => ready,
         };
         if let Err(not_ready) = ready {
             running.child.kill();
             running.child.exited().await;
-            running.log.settled(OUTPUT_SETTLES).await;
-            return Err(failed(described(not_ready.to_string(), &running.log), false));
+            return Err(never_ready(&not_ready, &running.log).await);
         }
         // Another program may have taken the port between choosing and binding, and be ready in the app's stead.
-        if owned_by_group(running.addresses.http.port(), running.child.pid()) == Ownership::Other {
+        if owned_by(running.addresses.http.port(), running.child.kin()) == Ownership::Other {
             running.log.note("pilotlight: another program listens on this port; choosing another");
             running.child.kill();
             running.child.exited().await;
@@ -259,7 +261,7 @@ impl Context {
         };
         let spawned = clock::now();
         let child = Child::spawn(launch).map_err(|error| failed(error.to_string(), error.fatal()))?;
-        let record = match self.machine.state.record(child.pid(), &self.name) {
+        let record = match self.machine.state.record(child.kin(), &self.name) {
             Ok(record) => Some(record),
             Err(error) => {
                 // The marker in its environment still finds it.
@@ -410,6 +412,14 @@ fn failed(reason: impl Into<String>, fatal: bool) -> Report {
 
 fn stopped(exit: impl Into<String>) -> Report {
     Report::Stopped { exit: exit.into() }
+}
+
+/// Says so in its log, too: that outlives the report.
+async fn never_ready(end: &impl std::fmt::Display, log: &LogSink) -> Report {
+    log.settled(OUTPUT_SETTLES).await;
+    let reason = described(end.to_string(), log);
+    log.note(&format!("pilotlight: {end}"));
+    failed(reason, false)
 }
 
 /// How it ended, with what it said last.

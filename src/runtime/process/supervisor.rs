@@ -314,12 +314,16 @@ impl Supervisor {
             })
             .collect();
         candidates.sort_unstable();
+        let served = self.count(|e| e.view.phase == Phase::Ready) > 0;
         for (_, _, std::cmp::Reverse(id)) in candidates.into_iter().take(count) {
             let entry = self.replicas.get_mut(&id).expect("it was listed above");
             entry.view.phase = Phase::Draining;
             // Out of the set now, not when its task runs: nothing new may reach it from here on.
             self.service.leave(id);
             entry.stop.cancel();
+        }
+        if served && self.count(|e| e.view.phase == Phase::Ready) == 0 {
+            self.starts.last_one_left();
         }
     }
 
@@ -353,7 +357,10 @@ impl Supervisor {
                 } else {
                     events.emit(Kind::Ready, Some(&key), format!("{name} is ready again"));
                 }
-                self.good = Some((entry.generation, entry.spec.clone()));
+                // An old one that was looked at again does not make its generation the last good one.
+                if self.good.as_ref().is_none_or(|(good, _)| *good <= entry.generation) {
+                    self.good = Some((entry.generation, entry.spec.clone()));
+                }
                 if current {
                     self.starts.succeeded();
                     self.service.clear_trouble();
@@ -388,7 +395,7 @@ impl Supervisor {
                 starts.died_after_ready(now, lived);
                 if self.count(|e| e.view.phase == Phase::Ready) == 0 {
                     // Those who wait behind it get the next start's outcome, not an older one's.
-                    self.starts.last_one_died();
+                    self.starts.last_one_left();
                     self.service.clear_trouble();
                 }
             }
@@ -400,30 +407,38 @@ impl Supervisor {
                 self.forget(id);
                 self.service.metrics.start_failed();
                 events.emit(Kind::StartFailed, Some(&key), format!("{name} did not start: {reason}"));
-                if current {
-                    self.failed(now, &reason, fatal);
-                } else {
-                    self.good_starts.failed(now, fatal);
-                }
+                self.failed(now, current, &reason, fatal);
             }
         }
     }
 
-    fn failed(&mut self, now: Instant, reason: &str, fatal: bool) {
-        self.starts.failed(now, fatal);
-        if !self.starts.given_up() {
+    fn failed(&mut self, now: Instant, current: bool, reason: &str, fatal: bool) {
+        let starts = if current { &mut self.starts } else { &mut self.good_starts };
+        starts.failed(now, fatal);
+        if !starts.given_up() {
             return;
         }
-        let until = self.starts.may_start(now).err().unwrap_or(now);
-        let failures = self.starts.failures();
+        let until = starts.may_start(now).err().unwrap_or(now);
+        let failures = starts.failures();
         let wait = show(until.saturating_duration_since(now));
         self.machine.events.emit(
             Kind::Failing,
             Some(&self.service.key),
             format!("cannot start ({failures} failed in a row); next attempt in {wait}"),
         );
-        let reason = format!("the service cannot start: {reason}").into();
-        self.service.set_trouble(Trouble { reason, code: "cannot_start", failures, until });
+        // Who waits is refused, unless something else may serve them soon.
+        if self.service.line.replicas() > 0 || !self.another_may_serve() {
+            let reason = format!("the service cannot start: {reason}").into();
+            self.service.set_trouble(Trouble { reason, code: "cannot_start", failures, until });
+        }
+    }
+
+    /// Whether there is hope besides starts of the spec in force: a replica that is only being looked at again
+    /// (quietly at first, as `Ready`), or the generation that ran.
+    fn another_may_serve(&self) -> bool {
+        let ran = self.good.as_ref().is_some_and(|(good, _)| *good != self.generation);
+        (ran && !self.good_starts.given_up())
+            || self.count(|e| matches!(e.view.phase, Phase::Ready | Phase::Unready)) > 0
     }
 
     fn forget(&mut self, id: ReplicaId) {

@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::time::sleep;
 
+use super::children;
+use super::kin::{Held, Kin};
 use super::orphans::Identity;
 use super::procfs;
 use crate::clock;
@@ -116,6 +117,12 @@ impl Sweep {
                 found.extend(self.kill_marked(pid));
             }
         }
+        for held in children::abandoned() {
+            if !found.iter().any(|f| f.pid == held.stat.pid) {
+                held.signal(Signal::KILL);
+                found.push(held.stat.into());
+            }
+        }
         found
     }
 
@@ -123,27 +130,37 @@ impl Sweep {
         if record.boot != self.boot || record.boot.is_empty() || self.spared.contains(&record.pid) {
             return Vec::new();
         }
-        let Some((pid, pidfd)) = hold(record.pid) else {
-            return Vec::new();
-        };
+        let Identity { pid, start, pipe, .. } = record.clone();
+        let kin = Kin { leader: pid, start, marks: Vec::new(), pipe };
+        // Before anything is killed: afterwards it has other parents.
+        let mut strays = kin.strays();
+        strays.retain(|stray| !self.spared.contains(&stray.stat.pid));
+        let mut found = self.kill_group(record);
+        found.extend(strays.into_iter().map(kill));
+        found
+    }
+
+    /// The leader and its group, if the leader is there.
+    fn kill_group(&self, record: &Identity) -> Vec<Found> {
         let Some(leader) = procfs::stat(record.pid).filter(|stat| stat.start == record.start) else {
             return Vec::new();
         };
         if leader.group != record.pid {
-            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-            return leader.alive().then(|| Found::from(leader)).into_iter().collect();
+            let held = Held::new(leader);
+            return held.into_iter().map(kill).collect();
         }
+        let Some(group) = Pid::from_raw(record.pid) else { return Vec::new() };
         let living = procfs::living();
         let (spared, members): (Vec<_>, Vec<_>) = living
             .into_iter()
             .filter(|stat| stat.group == record.pid)
             .partition(|stat| self.spared.contains(&stat.pid));
         if spared.is_empty() && !members.is_empty() {
-            let _ = kill_process_group(pid, Signal::KILL);
+            let _ = kill_process_group(group, Signal::KILL);
+            members.into_iter().map(Found::from).collect()
         } else {
-            members.iter().for_each(kill_member);
+            members.into_iter().filter_map(Held::new).map(kill).collect()
         }
-        members.into_iter().map(Found::from).collect()
     }
 
     fn kill_marked(&self, pid: i32) -> Option<Found> {
@@ -154,13 +171,8 @@ impl Sweep {
         if !self.is_marked(pid) {
             return None;
         }
-        let (_, pidfd) = hold(pid)?;
-        if !self.is_marked(pid) {
-            return None;
-        }
-        let stat = procfs::stat(pid).filter(procfs::Stat::alive)?;
-        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-        Some(stat.into())
+        let held = Held::new(procfs::stat(pid)?)?;
+        self.is_marked(pid).then(|| kill(held))
     }
 
     fn is_marked(&self, pid: i32) -> bool {
@@ -176,17 +188,7 @@ impl From<procfs::Stat> for Found {
     }
 }
 
-/// One of a group that must not be killed as a whole.
-fn kill_member(member: &procfs::Stat) {
-    let Some((_, pidfd)) = hold(member.pid) else {
-        return;
-    };
-    if procfs::stat(member.pid).is_some_and(|now| now.start == member.start && now.group == member.group) {
-        let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-    }
-}
-
-fn hold(pid: i32) -> Option<(Pid, OwnedFd)> {
-    let pid = Pid::from_raw(pid)?;
-    Some((pid, pidfd_open(pid, PidfdFlags::empty()).ok()?))
+fn kill(held: Held) -> Found {
+    held.signal(Signal::KILL);
+    held.stat.into()
 }

@@ -14,6 +14,7 @@ use super::{ENV_REMOVE, Progress, PythonEnv, PythonError};
 use crate::clock;
 use crate::config::spec::PythonSpec;
 use crate::runtime::process::child::{Child, Launch};
+use crate::runtime::process::exit::Exit;
 use crate::runtime::process::logs::LogSink;
 
 /// Its presence says that everything else is there: written last.
@@ -24,6 +25,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(100);
 const REPORT_PAUSE: Duration = Duration::from_secs(1);
 /// Lines of the builder's output in an error.
 const ERROR_LINES: usize = 20;
+
+/// What uv says of a package that its index does not have.
+const UNKNOWN_PACKAGE: &str = "was not found in the package registry";
 
 const CREATE: &str = "making the environment";
 const INSTALL: &str = "installing";
@@ -38,6 +42,13 @@ pub(super) struct Build<'a> {
     pub(super) env: &'a [(String, String)],
     pub(super) path: &'a OsStr,
     pub(super) report: &'a (dyn Fn(Progress) + Send + Sync),
+}
+
+/// Why an attempt failed.
+struct Failed {
+    error: PythonError,
+    /// If it was uv's: the reason may be uv itself or its index, not what it was asked for.
+    worth_pip: bool,
 }
 
 /// What the builder is doing.
@@ -64,27 +75,41 @@ impl Build<'_> {
             return Ok(done);
         }
         (self.report)(Progress::Creating { interpreter: self.interpreter.to_string() });
-        self.clear().await?;
-        let uv = find_uv(self.path);
-        let python = self.dir.join("bin/python");
-        let create = self.create(uv.as_deref());
         let mut pace = Pace::new(begun);
-        self.step(CREATE, create, &mut pace).await?;
-        if !self.spec.requirements.is_empty() {
-            // As a file: a requirement that begins with a dash is then an option of the file format, not of the program.
-            let list = self.dir.join("requirements.txt");
-            fs::write(&list, self.spec.requirements.join("\n") + "\n").map_err(PythonError::io(&list))?;
-            let install = install(uv.as_deref(), &python.display().to_string(), &list.display().to_string());
-            self.step(INSTALL, install, &mut pace).await?;
-        }
-        if !python.exists() {
-            let why = format!("{} was not made", python.display());
-            return Err(PythonError::Build { step: CREATE, how: why, lines: String::new() });
+        let uv = find_uv(self.path);
+        match self.make(uv.as_deref(), &mut pace).await {
+            Err(Failed { error, worth_pip: true }) if uv.is_some() => {
+                tracing::warn!(%error, "uv cannot make the environment; trying venv and pip");
+                "uv failed; trying venv and pip".clone_into(&mut pace.line);
+                (self.report)(pace.progress());
+                let made = self.make(None, &mut pace).await;
+                made.map_err(|pip| after(&error, pip.error))?;
+            }
+            made => made.map_err(|failed| failed.error)?,
         }
         let marker = self.dir.join(COMPLETE);
         fs::write(&marker, self.interpreter.to_string()).map_err(PythonError::io(&marker))?;
         (self.report)(Progress::Done { seconds: seconds(begun) });
         Ok(done)
+    }
+
+    /// Makes it from nothing, with uv if there is one.
+    async fn make(&self, uv: Option<&str>, pace: &mut Pace) -> Result<(), Failed> {
+        self.clear().await?;
+        let python = self.dir.join("bin/python");
+        self.step(CREATE, self.create(uv), pace).await?;
+        if !self.spec.requirements.is_empty() {
+            // As a file: a requirement that begins with a dash is then an option of the file format, not of the program.
+            let list = self.dir.join("requirements.txt");
+            fs::write(&list, self.spec.requirements.join("\n") + "\n").map_err(PythonError::io(&list))?;
+            let install = install(uv, &python.display().to_string(), &list.display().to_string());
+            self.step(INSTALL, install, pace).await?;
+        }
+        if !python.exists() {
+            let why = format!("{} was not made", python.display());
+            return Err(PythonError::Build { step: CREATE, how: why, lines: String::new() }.into());
+        }
+        Ok(())
     }
 
     fn create(&self, uv: Option<&str>) -> Vec<String> {
@@ -132,7 +157,7 @@ impl Build<'_> {
         removed.await.unwrap_or_else(|e| Err(io::Error::other(e))).map_err(PythonError::io(&self.dir))
     }
 
-    async fn step(&self, step: &'static str, argv: Vec<String>, pace: &mut Pace) -> Result<(), PythonError> {
+    async fn step(&self, step: &'static str, argv: Vec<String>, pace: &mut Pace) -> Result<(), Failed> {
         let log = LogSink::memory();
         let mut lines = log.follow();
         let mut env = self.env.to_vec();
@@ -149,7 +174,8 @@ impl Build<'_> {
         let env_remove = ENV_REMOVE.map(str::to_owned).to_vec();
         let launch = Launch { argv, env, env_remove, working_dir, log: log.clone() };
         let failed = |how: String| PythonError::Build { step, how, lines: log.last_lines(ERROR_LINES) };
-        let mut child = Child::spawn(launch).map_err(|e| failed(e.to_string()))?;
+        let spawned = Child::spawn(launch);
+        let mut child = spawned.map_err(|e| Failed { error: failed(e.to_string()), worth_pip: true })?;
         let exit = loop {
             let due = tokio::time::Instant::from_std(pace.reported + REPORT_PAUSE);
             tokio::select! {
@@ -168,7 +194,24 @@ impl Build<'_> {
             }
         };
         log.settled(REPORT_PAUSE).await;
-        if exit.success() { Ok(()) } else { Err(failed(exit.to_string())) }
+        if exit.success() {
+            return Ok(());
+        }
+        let worth_pip = match exit {
+            // uv: the requirements cannot be met. But with an index that only pip is told of, pip may have the package.
+            Exit::Code(1) => log.tail(ERROR_LINES).iter().any(|line| line.text.contains(UNKNOWN_PACKAGE)),
+            Exit::Code(_) => true,
+            Exit::Signal(_) => false,
+        };
+        Err(Failed { error: failed(exit.to_string()), worth_pip })
+    }
+}
+
+// === impl Failed ===
+
+impl From<PythonError> for Failed {
+    fn from(error: PythonError) -> Self {
+        Self { error, worth_pip: false }
     }
 }
 
@@ -203,6 +246,16 @@ impl Pace {
     }
 }
 
+/// pip's error, with uv's before it.
+fn after(uv: &PythonError, pip: PythonError) -> PythonError {
+    match pip {
+        PythonError::Build { step, how, lines } => {
+            PythonError::Build { step, how, lines: format!("with uv: {uv}\nwith venv and pip: {lines}") }
+        }
+        other => other,
+    }
+}
+
 fn seconds(since: Instant) -> u64 {
     clock::now().saturating_duration_since(since).as_secs()
 }
@@ -213,7 +266,8 @@ fn words(words: &[&str]) -> Vec<String> {
 
 fn install(uv: Option<&str>, python: &str, list: &str) -> Vec<String> {
     if let Some(uv) = uv {
-        return words(&[uv, "pip", "install", "--python", python, "-r", list]);
+        // As pip does. Left to the first start, the compiling costs that one seconds.
+        return words(&[uv, "pip", "install", "--compile-bytecode", "--python", python, "-r", list]);
     }
     let quiet = ["--no-input", "--disable-pip-version-check", "--prefer-binary", "--progress-bar", "off"];
     words(&[&[python, "-m", "pip", "install"], &quiet[..], &["-r", list]].concat())

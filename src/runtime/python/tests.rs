@@ -56,18 +56,7 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 #[tokio::test]
 async fn a_local_wheel_is_installed_and_comes_first_in_path() {
     let dir = tempfile::tempdir().unwrap();
-    let make = "import sys, zipfile\n\
-        z = zipfile.ZipFile(sys.argv[1], 'w')\n\
-        z.writestr('flame.py', 'HEAT = 451\\n')\n\
-        d = 'flame-1.0.dist-info/'\n\
-        z.writestr(d + 'METADATA', 'Metadata-Version: 2.1\\nName: flame\\nVersion: 1.0\\n')\n\
-        z.writestr(d + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')\n\
-        z.writestr(d + 'RECORD', ''.join(n + ',,\\n' for n in ('flame.py', d + 'METADATA', d + 'WHEEL', d + 'RECORD')))\n\
-        z.close()";
-    let wheel = dir.path().join("flame-1.0-py3-none-any.whl");
-    let made = std::process::Command::new("python3").args(["-c", make]).arg(&wheel).status().unwrap();
-    assert!(made.success());
-
+    let wheel = wheel(dir.path());
     let envs = envs(dir.path());
     let seen = Arc::new(Mutex::new(Vec::new()));
     let tell = Arc::clone(&seen);
@@ -199,6 +188,68 @@ async fn an_interrupted_build_is_killed_and_made_again() {
     fs::remove_dir_all(&half[0]).unwrap();
     envs.ensure(&wanted, |_| {}).await.unwrap();
     assert_eq!(built(dir.path()), 3);
+}
+
+/// A wheel of a package `flame` in `dir`.
+fn wheel(dir: &Path) -> PathBuf {
+    let make = "import sys, zipfile\n\
+        z = zipfile.ZipFile(sys.argv[1], 'w')\n\
+        z.writestr('flame.py', 'HEAT = 451\\n')\n\
+        d = 'flame-1.0.dist-info/'\n\
+        z.writestr(d + 'METADATA', 'Metadata-Version: 2.1\\nName: flame\\nVersion: 1.0\\n')\n\
+        z.writestr(d + 'WHEEL', 'Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n')\n\
+        z.writestr(d + 'RECORD', ''.join(n + ',,\\n' for n in ('flame.py', d + 'METADATA', d + 'WHEEL', d + 'RECORD')))\n\
+        z.close()";
+    let wheel = dir.join("flame-1.0-py3-none-any.whl");
+    let made = std::process::Command::new("python3").args(["-c", make]).arg(&wheel).status().unwrap();
+    assert!(made.success());
+    wheel
+}
+
+#[tokio::test]
+async fn where_uv_has_no_index_pip_is_tried() {
+    for (why, falls_back) in [
+        ("echo 'error: Failed to fetch: http://127.0.0.1:9/simple/x/'; exit 2", true),
+        ("echo 'x was not found in the package registry'; exit 1", true),
+        ("echo 'there is no version of x==99'; exit 1", false),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        fake_uv(dir.path(), why);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let tell = Arc::clone(&seen);
+        let wanted = spec(&[wheel(dir.path()).to_str().unwrap()], ">=3.5");
+        let made = envs(dir.path()).ensure(&wanted, move |progress| tell.lock().push(progress)).await;
+        assert_eq!(built(dir.path()), 1, "uv is tried first");
+        assert_eq!(made.is_ok(), falls_back, "{why}: {made:?}");
+        let noted = seen
+            .lock()
+            .iter()
+            .any(|p| matches!(p, Progress::Installing { line, .. } if line.contains("pip")));
+        assert_eq!(noted, falls_back, "{:?}", seen.lock());
+        if let Ok(env) = made {
+            assert!(env.dir().join("bin/pip").exists(), "made with pip");
+        }
+    }
+}
+
+#[tokio::test]
+async fn when_pip_fails_after_uv_both_say_why() {
+    let dir = tempfile::tempdir().unwrap();
+    fake_uv(dir.path(), "echo no route; exit 2");
+    let missing = dir.path().join("no-such-1.0-py3-none-any.whl");
+    let error = envs(dir.path()).ensure(&spec(&[missing.to_str().unwrap()], ""), |_| {}).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("no route") && text.contains("no-such"), "{text}");
+    assert!(!error.fatal());
+}
+
+#[tokio::test]
+async fn uv_compiles_so_that_no_start_has_to() {
+    let dir = tempfile::tempdir().unwrap();
+    fake_uv(dir.path(), &format!("echo \"$@\" > {}/arguments", dir.path().display()));
+    envs(dir.path()).ensure(&spec(&["x"], ""), |_| {}).await.unwrap();
+    let arguments = fs::read_to_string(dir.path().join("arguments")).unwrap();
+    assert!(arguments.split_whitespace().any(|word| word == "--compile-bytecode"), "{arguments}");
 }
 
 #[test]

@@ -121,6 +121,31 @@ async fn dropping_kills_the_group_and_reaps() {
 }
 
 #[tokio::test]
+async fn what_leaves_the_group_and_clears_its_environment_goes_with_it() {
+    let leaves = "setsid env -i sh -c 'echo $$; exec sleep 60' >/dev/stdout & sleep 60";
+    for (script, end) in [(leaves, "terminate"), (leaves, "kill"), (leaves, "drop"), ("", "crash")] {
+        let double_forked =
+            "(setsid env -i sh -c 'echo $$; exec sleep 60' &); read x < /dev/null; sleep 0.2; exit 3";
+        let (launch, log) = sh(if script.is_empty() { double_forked } else { script });
+        let mut child = Child::spawn(launch).unwrap();
+        until("it has left", || pids(&log).len() == 1).await;
+        let stray = pids(&log)[0];
+        until("in a session of its own", || procfs::stat(stray).is_some_and(|stat| stat.group == stray))
+            .await;
+        match end {
+            "terminate" => assert_eq!(soon(child.terminate(SOON)).await, Some(Exit::Signal(15))),
+            "kill" => {
+                child.kill();
+                assert_eq!(soon(child.exited()).await, Some(Exit::Signal(9)));
+            }
+            "drop" => drop(child),
+            _ => assert_eq!(soon(child.exited()).await, Some(Exit::Code(3))),
+        }
+        until(end, || !alive(stray)).await;
+    }
+}
+
+#[tokio::test]
 async fn path_of_its_own_environment_counts() {
     let dir = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink("/bin/echo", dir.path().join("only-here")).unwrap();

@@ -33,6 +33,10 @@ fn start(script: &str, env: &[(String, String)]) -> Started {
     Started(command.spawn().unwrap())
 }
 
+fn kin(pid: i32) -> Kin {
+    Kin { leader: pid, start: procfs::stat(pid).unwrap().start, marks: vec![], pipe: String::new() }
+}
+
 async fn pid_in(file: &Path) -> i32 {
     tokio::time::timeout(Duration::from_secs(20), async {
         loop {
@@ -73,6 +77,27 @@ fn one_run_at_a_time() {
     assert_eq!(StateDir::open(&path).unwrap().instance().len(), 32);
 }
 
+#[tokio::test]
+async fn a_copy_is_another_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (here, there) = (dir.path().join("state"), dir.path().join("copy"));
+    let first = StateDir::open(&here).unwrap();
+    let replica = start("sleep 60", &first.env("r"));
+    std::mem::forget(first.record(&kin(replica.pid()), "r").unwrap());
+    assert!(Command::new("cp").arg("-a").args([&here, &there]).status().unwrap().success());
+    let copy = StateDir::open(&there).unwrap();
+    assert_ne!(copy.instance(), first.instance());
+    assert!(copy.identities().is_empty() && first.identities().len() == 1);
+    assert!(copy.sweep().await.is_empty() && replica.alive());
+    // Moved, it is the same one.
+    let (id, moved) = (first.instance().to_owned(), dir.path().join("moved"));
+    drop(first);
+    fs::rename(&here, &moved).unwrap();
+    let moved = StateDir::open(&moved).unwrap();
+    assert_eq!(moved.instance(), id);
+    assert!(has(&moved.sweep().await.killed, replica.pid()));
+}
+
 #[test]
 fn a_directory_that_cannot_be_made_is_named() {
     let dir = tempfile::tempdir().unwrap();
@@ -91,7 +116,7 @@ async fn what_an_earlier_run_left_is_killed_and_strangers_are_not() {
 
     // Recorded, without the marker (an app may overwrite its environment), with a child in the group.
     let recorded = start(&format!("sleep 60 & echo $! > {}; wait", inner.display()), &[]);
-    std::mem::forget(state.record(recorded.pid(), "iris-1").unwrap());
+    std::mem::forget(state.record(&kin(recorded.pid()), "iris-1").unwrap());
     // Marked only: pilotlight died between start and record. Its daemon has left the group.
     let script = format!("setsid sh -c 'echo $$ > {}; sleep 60' & wait", daemon.display());
     let marked = start(&script, &env);
@@ -104,7 +129,7 @@ async fn what_an_earlier_run_left_is_killed_and_strangers_are_not() {
     let foreign = start("sleep 60", &other.env("iris-1"));
     let similar = start("sleep 60", &[(INSTANCE_ENV.into(), format!("{}0", state.instance()))]);
     let stale = |pid, start, boot: &str| {
-        let identity = Identity { pid, start, boot: boot.into(), replica: "old".into() };
+        let identity = Identity { pid, start, boot: boot.into(), replica: "old".into(), pipe: String::new() };
         fs::write(state.run_dir().join(format!("{pid}.json")), serde_json::to_vec(&identity).unwrap())
             .unwrap();
     };
@@ -143,10 +168,10 @@ fn a_record_goes_with_its_replica() {
     let dir = tempfile::tempdir().unwrap();
     let state = StateDir::open(dir.path()).unwrap();
     let replica = start("sleep 60", &[]);
-    let record = state.record(replica.pid(), "r").unwrap();
+    let record = state.record(&kin(replica.pid()), "r").unwrap();
     let [(_, identity)] = &state.identities()[..] else { panic!("one record") };
     assert_eq!((identity.pid, identity.replica.as_str()), (replica.pid(), "r"));
     drop(record);
     assert!(state.identities().is_empty());
-    assert!(state.record(i32::MAX, "r").is_err());
+    assert!(state.record(&Kin { leader: i32::MAX, ..kin(replica.pid()) }, "r").is_err());
 }
