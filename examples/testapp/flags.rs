@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 /// A small HTTP/1.1 and h2c app for tests.
 #[derive(Debug, clap::Parser)]
-#[allow(clippy::struct_excessive_bools, reason = "a command line is one")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Flags {
     /// Where to listen on 127.0.0.1; 0 = any free port, printed.
     #[arg(long, env = "PORT", default_value_t = 0)]

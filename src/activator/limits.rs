@@ -173,6 +173,17 @@ mod tests {
     }
 
     #[test]
+    fn rates_of_any_size_are_rates() {
+        for rate in [f64::MIN_POSITIVE, 1e-20, 1e-9, 0.5, 1.0, 1e9, f64::MAX] {
+            let limits = RateLimits::new(&Limits { rate, burst: 1, tenant_rate: rate, ..Limits::default() });
+            assert!(limits.check(&HeaderMap::new()).is_ok(), "{rate}: the first of a burst");
+            if rate <= 1e-9 {
+                assert!(limits.check(&HeaderMap::new()).is_err(), "{rate}: one in a lifetime");
+            }
+        }
+    }
+
+    #[test]
     fn a_service_without_limits_has_none() {
         let limits = RateLimits::new(&Limits::default());
         assert!(limits.check(&HeaderMap::new()).is_ok());

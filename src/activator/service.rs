@@ -20,6 +20,9 @@ use crate::proxy::error::{ProxyError, Refusal};
 use crate::proxy::metrics::ServiceMetrics;
 use crate::stat::Meter;
 
+#[cfg(test)]
+mod tests;
+
 /// A service: its line, its load, and what its owner says of it. Lives as long as its key is configured; a changed
 /// spec is swapped in.
 #[derive(Debug)]

@@ -36,7 +36,7 @@ pub mod queue_proxy;
 pub mod server;
 mod services;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod view;
 
 use error::AdminError;

@@ -40,7 +40,7 @@ pub(super) struct World {
 }
 
 /// A service of this command that is ready as soon as it runs.
-pub(super) fn spec(name: &str, command: &[&str]) -> ServiceSpec {
+pub(crate) fn spec(name: &str, command: &[&str]) -> ServiceSpec {
     ServiceSpec {
         key: ServiceKey::new("default", name),
         source: Source { file: "/test.yaml".into(), line: 1 },

@@ -219,3 +219,56 @@ fn ticks_fall_into_the_middle_of_the_windows_seconds() {
         assert_eq!(at(epoch + Duration::from_millis(7900)), 8500);
     });
 }
+
+#[tokio::test(start_paused = true)]
+async fn ticks_that_jitter_decide_at_every_second_one() {
+    let mut bench = Bench::new(1, Scaling { max: 1000, max_up_rate: 1000.0, ..one_each(1000) });
+    bench.ready(1);
+    bench.scaler.wake(clock::now());
+    let start = clock::now();
+    let mut load = Vec::new();
+    let mut decided_at = Vec::new();
+    let mut before = None;
+    for second in 1..=60_u32 {
+        // More each second, so that every decision is made from something else than the one before.
+        load.push(bench.service.meter.enter(clock::now()));
+        // Uneven by up to 4 ms, early and late beside each other.
+        let jitter = [2, 0, 4, 1, 3, 0, 0, 4][second as usize % 8];
+        let due = start + second * SECOND + Duration::from_millis(jitter);
+        advance(due - clock::now()).await;
+        bench.scaler.tick(clock::now());
+        let inputs = bench.scaler.last().and_then(|last| last.inputs);
+        if inputs != before {
+            decided_at.push(second);
+        }
+        before = inputs;
+    }
+    let expected: Vec<u32> = (1..=60).filter(|second| second % 2 == decided_at[0] % 2).collect();
+    assert_eq!(decided_at, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_came_before_the_service_was_known_is_started_for_at_once() {
+    let wakeups = Arc::new(Wakeups::default());
+    let bench = Bench::new(1, one_each(4));
+    let spec = bench.service.spec();
+    let service = Arc::new(Service::new(spec, wakeups.clone(), 1));
+    let now = clock::now();
+    let (autoscaler, handle) = super::Autoscaler::new(wakeups, Arc::default(), now);
+    let running = tokio::spawn(autoscaler.run());
+    let _place = service.line.acquire(Tenant::NONE).unwrap();
+    service.poke_if_stuck();
+    // The poke is taken, and nobody by that name is known.
+    for _ in 0..4 {
+        tokio::task::yield_now().await;
+    }
+    let replicas = Arc::new(super::Replicas::default());
+    let managed =
+        super::Managed { service, replicas: replicas.clone(), decision: arc_swap::ArcSwapOption::empty() };
+    handle.add(Arc::new(managed)).await;
+    while replicas.desired() == 0 {
+        assert_eq!(clock::now(), now, "not with the next tick");
+        tokio::task::yield_now().await;
+    }
+    running.abort();
+}

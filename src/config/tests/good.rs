@@ -180,3 +180,31 @@ fn services_are_sorted_and_aliases_work() {
         Probe::Exec { command: vec!["x".into(), "yy".into(), "yy".into()] }
     );
 }
+
+#[test]
+fn a_policy_that_is_not_built_yet_is_warned_of() {
+    let text = |policy: &str| {
+        format!(
+            "apiVersion: pilotlight.dev/v1alpha1\nkind: ScaledService\nmetadata: {{name: a}}\nspec:\n  \
+             process: {{command: [a]}}\n  scaling: {{policy: {policy}}}\n"
+        )
+    };
+    let loaded = load_text(&text("slo")).unwrap();
+    assert_eq!((loaded.services.len(), loaded.warnings.len()), (1, 1));
+    assert_eq!((loaded.warnings[0].line, loaded.warnings[0].field.as_str()), (6, "spec.scaling.policy"));
+    assert!(load_text(&text("kpa")).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn the_folder_of_a_bare_file_name_is_the_one_we_are_in() {
+    use std::path::Path;
+
+    use crate::config::scaled_service::absolute;
+    let here = std::env::current_dir().unwrap();
+    let folder = Path::new("services.yaml").parent().unwrap();
+    assert_eq!(absolute(folder, "."), here.join("."));
+    assert_eq!(absolute(folder, ""), here);
+    assert_eq!(absolute(folder, "model"), here.join("model"));
+    assert_eq!(absolute(folder, "/abs"), Path::new("/abs"));
+    assert_eq!(absolute(Path::new("sub"), "model"), here.join("sub/model"));
+}

@@ -123,3 +123,38 @@ fn what_has_no_effect_is_warned_of() {
         ]
     );
 }
+
+#[test]
+fn a_bad_name_hides_no_other_mistake() {
+    let isvc = "apiVersion: serving.kserve.io/v1beta1\nkind: InferenceService\nmetadata: {name: Iris_1}\nspec:\n  \
+                predictor:\n    minReplicas: -1\n    model:\n      runtime: nobody\n      \
+                modelFormat: {name: sklearn}\n      storageUri: none\n";
+    let runtime =
+        RUNTIME.replace("name: mlserver\n", "name: ML_server\n").replace("priority: 1", "priority: x");
+    let scaled = "---\napiVersion: pilotlight.dev/v1alpha1\nkind: ScaledService\nmetadata: {name: A_b, namespace: C_d}\n\
+                  spec:\n  process: {command: [a]}\n  port: 0\n  scaling: {min: -1}\n";
+    let found: Vec<String> = load(&format!("{isvc}{scaled}"), &runtime)
+        .unwrap_err()
+        .iter()
+        .map(|p| format!("{}:{} {}", name(&p.file).display(), p.line, p.field))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "a.yaml:3 metadata.name",
+            "a.yaml:6 spec.predictor.minReplicas",
+            "a.yaml:8 spec.predictor.model.runtime",
+            "a.yaml:10 spec.predictor.model.storageUri",
+            "a.yaml:14 metadata.name",
+            "a.yaml:14 metadata.namespace",
+            "a.yaml:17 spec.port",
+            "a.yaml:18 spec.scaling.min",
+            "r.yaml:4 metadata.name",
+            "r.yaml:10 spec.supportedModelFormats[0].priority",
+        ]
+    );
+    // No two of them clash over the name that neither has.
+    let two = format!("{scaled}{}", scaled.replace("  port: 0\n", ""));
+    let found = load(&two, RUNTIME).unwrap_err();
+    assert!(found.iter().all(|p| !p.to_string().contains("declared at")), "{found:?}");
+}

@@ -177,7 +177,37 @@ pub fn own_variables() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_panic_of_a_vital_task_is_fatal_and_its_end_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine::new(StateDir::open(dir.path()).unwrap(), Arc::default());
+        let ends = machine.vital();
+        tokio::spawn(async move { drop(ends) }).await.unwrap();
+        let aborted = machine.vital();
+        let task = tokio::spawn(async move {
+            std::future::pending::<()>().await;
+            drop(aborted);
+        });
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert!(machine.fatal().now_or_never().is_none(), "nobody has panicked");
+        // As serve holds it: around a task that panics after it has waited.
+        let panics = machine.vital();
+        let task = tokio::spawn(async move {
+            async {
+                tokio::task::yield_now().await;
+                panic!("on purpose");
+            }
+            .await;
+            drop(panics);
+        });
+        assert!(task.await.unwrap_err().is_panic());
+        machine.fatal().now_or_never().expect("it is known at once");
+    }
 
     #[tokio::test]
     async fn one_tells_of_a_build_and_the_other_waits_for_nothing() {
