@@ -27,6 +27,7 @@ pub mod admit;
 pub mod limits;
 pub mod route;
 pub mod service;
+pub mod tenants;
 pub mod wake;
 
 use route::Routes;
@@ -168,6 +169,7 @@ impl Activator {
         forward: Forward,
         used: Permit,
     ) -> Result<(Permit, Forward), ProxyError> {
+        service.may_retry()?;
         let place = service.line.requeue(used.ticket());
         drop(used);
         service.metrics.retried();
@@ -246,7 +248,7 @@ impl Tries {
 /// that was killed accepts connections for a moment longer than it answers any.
 fn suspect(service: &Service, endpoint: &Endpoint, error: &SendError) {
     tracing::debug!(service = %service.key, replica = endpoint.replica, %error, "looking at a replica again");
-    endpoint.suspect(|| service.leave(endpoint.replica));
+    endpoint.suspect(error, || service.leave(endpoint.replica));
 }
 
 /// A host as it may be repeated to its sender.

@@ -30,6 +30,9 @@ use crate::config::spec::Protocol;
 /// A connection is not used again after resting this long: below the 2 s after which the most impatient common
 /// server (gunicorn) closes it, so that a request never races with that close.
 const MAX_REST: Duration = Duration::from_millis(1_800);
+/// An app that closes what rests sooner is learned from: half of what it did not wait for is safe. Forgotten after this
+/// long, since it may have closed that one connection for a reason of its own.
+const REMEMBERED: Duration = Duration::from_mins(1);
 /// A replica answers from the same machine or cluster; longer means that it is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request's body may still be sent on after its response is complete. Most clients stop once they have
@@ -54,8 +57,17 @@ pub struct Client {
     /// An exchange over HTTP/2 went well, so that a broken one has other reasons than the protocol.
     h2_proven: AtomicBool,
     max_idle: usize,
-    idle: Mutex<Vec<Idle>>,
+    idle: Mutex<Pool>,
     shared: Shared,
+}
+
+/// Connections at rest, the most recently used last, and how long they may be.
+#[derive(Debug)]
+struct Pool {
+    stack: Vec<Idle>,
+    max_rest: Duration,
+    /// When what was learned is forgotten.
+    forget_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -100,7 +112,7 @@ impl Client {
             spoken: Spoken::default(),
             h2_proven: AtomicBool::new(false),
             max_idle,
-            idle: Mutex::new(Vec::new()),
+            idle: Mutex::new(Pool { stack: Vec::new(), max_rest: MAX_REST, forget_at: None }),
             shared: Shared::default(),
         }
     }
@@ -191,7 +203,12 @@ impl Client {
         while let Some(mut sender) = self.checkout() {
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, Leased { client: self.clone(), sender })),
-                Err(error) => request = unsent(error)?,
+                Err(error) => {
+                    request = unsent(error).map_err(|error| match error {
+                        SendError::Broken(error) if sender.was_cut() => SendError::Unread(error),
+                        other => other,
+                    })?;
+                }
             }
         }
         let mut sender = match self.dial_h1().await {
@@ -257,26 +274,33 @@ impl Client {
 
     /// The most recently used connection that is still open.
     fn checkout(&self) -> Option<Sender> {
-        let mut idle = self.idle.lock();
-        let Idle { sender, since } = idle.pop()?;
-        if clock::now().saturating_duration_since(since) > MAX_REST {
+        let mut pool = self.idle.lock();
+        let Idle { sender, since } = pool.stack.pop()?;
+        let now = clock::now();
+        let rested = now.saturating_duration_since(since);
+        if pool.forget_at.is_some_and(|at| now >= at) {
+            (pool.max_rest, pool.forget_at) = (MAX_REST, None);
+        }
+        if rested > pool.max_rest {
             // The top rested too long, so all below did.
-            let stale = std::mem::take(&mut *idle);
-            drop(idle);
+            let stale = std::mem::take(&mut pool.stack);
+            drop(pool);
             drop((sender, stale));
             return None;
         }
         if sender.is_ready() {
             return Some(sender);
         }
-        drop(idle);
+        pool.max_rest = rested / 2;
+        pool.forget_at = Some(now + REMEMBERED);
+        drop(pool);
         self.checkout()
     }
 
     fn rest(&self, sender: Sender) {
-        let mut idle = self.idle.lock();
-        if idle.len() < self.max_idle {
-            idle.push(Idle { sender, since: clock::now() });
+        let mut pool = self.idle.lock();
+        if pool.stack.len() < self.max_idle {
+            pool.stack.push(Idle { sender, since: clock::now() });
         }
     }
 

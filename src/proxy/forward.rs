@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
 use super::Permit;
 use super::body::{AppBody, Body, RequestBody};
-use super::client::Wire;
+use super::client::{Client, Lease, Wire};
 use super::error::{Dialect, ProxyError, Refusal, Stage};
 use super::exchange::Exchange;
 use super::fault::{self, AppFault};
@@ -23,6 +24,9 @@ use crate::clock;
 use crate::config::spec::Timeouts;
 use crate::drain::Drain;
 use crate::stat::Counted;
+
+/// Connections that the app may close under one request, one after the other.
+const MOST_UNREAD: u32 = 3;
 
 /// A request that was admitted, between two attempts.
 #[derive(Debug)]
@@ -87,14 +91,14 @@ impl Forward {
         }
         head::shape(&mut self.request, wire).map_err(Failure::Final)?;
 
-        let spare = spare(&self.request);
+        self.request.body_mut().count_into(metrics.request_bytes());
+        let mut spare = spare(&self.request);
         let uploading = self.request.body().watch();
-        let send = pin!(client.send(wire, self.request));
-        let answer = timeout::until_head(send, timeouts, sent, until_answered, uploading.as_deref());
-        let answered = match answer.await {
-            Ok(answered) => answered,
-            Err(stage) => return Err(passed(stage)),
+        let answered = {
+            let send = pin!(send(&client, wire, self.request, &mut spare, metrics));
+            timeout::until_head(send, timeouts, sent, until_answered, uploading.as_deref()).await
         };
+        let answered = answered.map_err(passed)?;
         let (mut response, lease) = match answered {
             Ok(answered) => answered,
             // We ran out, not the replica: it stays in the line.
@@ -121,7 +125,7 @@ impl Forward {
             Err(ref error @ SendError::Broken(ref cause)) if error.is_clients() => {
                 return Err(Failure::Final(fault::of_request_body(cause)));
             }
-            Err(SendError::Broken(error)) => {
+            Err(SendError::Broken(error) | SendError::Unread(error)) => {
                 let fault = AppFault::of(&error);
                 metrics.app_fault(fault, &fault);
                 if fault != AppFault::Closed {
@@ -136,6 +140,7 @@ impl Forward {
         };
         let now = clock::now();
         permit.answered(now.saturating_duration_since(sent));
+        permit.endpoint().set_answered();
         metrics.first_byte(now.saturating_duration_since(sent));
         let endpoint = permit.endpoint().clone();
         let upgrade = match self.upgrade.take() {
@@ -191,6 +196,28 @@ fn is_ours(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL];
     error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+/// Sends a request; anew, if it has no body, when the app had closed the connection under it and not read it.
+async fn send(
+    client: &Arc<Client>,
+    wire: Wire,
+    mut request: Request<RequestBody>,
+    spare: &mut Option<Request<RequestBody>>,
+    metrics: &ServiceMetrics,
+) -> Result<(Response<Incoming>, Lease), SendError> {
+    let mut left = MOST_UNREAD;
+    loop {
+        let answered = client.send(wire, request).await;
+        if left == 0 || !matches!(answered, Err(SendError::Unread(_))) {
+            return answered;
+        }
+        let Some(again) = spare.take() else { return answered };
+        *spare = self::spare(&again);
+        request = again;
+        left -= 1;
+        metrics.retried();
+    }
 }
 
 /// What the app says that it speaks, if it says so before the deadline.

@@ -18,6 +18,7 @@ use error::Refusal;
 pub mod body;
 pub mod breaker;
 pub mod client;
+pub mod cut;
 pub mod detect;
 pub mod endpoint;
 pub mod error;

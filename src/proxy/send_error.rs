@@ -32,6 +32,10 @@ pub enum SendError {
     /// It answers HTTP/2 with something else.
     #[error("it does not speak HTTP/2")]
     NoHttp2,
+    /// The app had closed the resting connection on which the request went, and did not read it ([`cut`](super::cut)).
+    /// Safe to repeat if it has no body.
+    #[error("{}", describe(.0))]
+    Unread(hyper::Error),
     /// The exchange broke after the app may have got the request. Not safe to repeat.
     #[error("{}", describe(.0))]
     Broken(hyper::Error),
@@ -54,7 +58,7 @@ impl SendError {
         match self {
             Self::Connect { error, .. } => error.kind() == io::ErrorKind::ConnectionReset,
             Self::Broken(error) => is_garbage(error) || error.is_incomplete_message(),
-            Self::Refused { .. } | Self::NoHttp2 => false,
+            Self::Refused { .. } | Self::Unread(_) | Self::NoHttp2 => false,
         }
     }
 

@@ -26,6 +26,7 @@ use super::error::{Dialect, ProxyError};
 use super::framing::{MAX_HEAD, MAX_TARGET, Refused};
 use super::guarded::{Guarded, Patience, Signals};
 use super::hangup::Hangup;
+use super::metrics::OpenConnection;
 use super::timeout::{Watched, WatchedExecutor};
 use crate::drain::{Drain, Open};
 
@@ -187,6 +188,7 @@ async fn connection<H: Handler>(
         drain.arrived();
         answer(handler.clone(), conn.clone(), request)
     });
+    let _counted = OpenConnection::count();
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let finished = Watched::new(async {
         tokio::select! {
