@@ -41,13 +41,22 @@ fn flags(config: &QueueProxyConfig) -> Vec<String> {
         ("drain-quiet", show_duration(config.drain_quiet)),
         ("protocol", protocol.to_owned()),
         ("readiness", readiness),
+        ("readiness-period", show_duration(config.readiness_period)),
+        ("rate", config.limits.rate.to_string()),
+        ("burst", config.limits.burst.to_string()),
+        ("tenant-header", config.limits.tenant_header.clone()),
+        ("tenant-rate", config.limits.tenant_rate.to_string()),
         ("max-connections", most),
         ("header-timeout", show_duration(config.connections.header_timeout)),
         ("keep-alive-timeout", show_duration(config.connections.keep_alive_timeout)),
         ("log-format", format!("{:?}", config.log.format).to_lowercase()),
         ("log-level", format!("{:?}", config.log.level).to_lowercase()),
     ];
-    let flags = values.into_iter().map(|(name, value)| format!("--{name}={value}"));
+    // What is empty is left out: it is the same.
+    let flags = values
+        .into_iter()
+        .filter(|(_, value)| !value.is_empty())
+        .map(|(name, value)| format!("--{name}={value}"));
     std::iter::once("queue-proxy".to_owned()).chain(flags).collect()
 }
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
 use http_body_util::Empty;
 use libfuzzer_sys::fuzz_target;
 use pilotlight::proxy::client::Wire;
-use pilotlight::proxy::head;
+use pilotlight::proxy::{grpc, head};
 
 const NAMES: [&str; 24] = [
     "host",
@@ -159,7 +159,14 @@ fn listed(headers: &HeaderMap) -> HashSet<String> {
 }
 
 fn is_host(value: &[u8]) -> bool {
-    value.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]%~".contains(byte))
+    let named =
+        |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:%~".contains(byte));
+    let Some(bracketed) = value.strip_prefix(b"[") else { return named(value) };
+    let Some(end) = bracketed.iter().position(|byte| *byte == b']') else { return false };
+    let (address, port) = (&bracketed[..end], &bracketed[end + 1..]);
+    let is_port =
+        port.first().is_none_or(|colon| *colon == b':') && port.iter().skip(1).all(u8::is_ascii_digit);
+    named(address) && is_port
 }
 
 /// Whether there is a reason to refuse.
@@ -174,7 +181,10 @@ fn ambiguous(request: &Request<()>) -> bool {
         .iter()
         .any(|name| listed(request.headers()).contains(*name));
     let no_url = authority.is_some() && request.uri().scheme().is_none();
-    of_http_11 || two || odd || essential || no_url || request.method() == Method::CONNECT
+    let patience = request.version() == Version::HTTP_2
+        && grpc::is_call(request.headers())
+        && grpc::timeout(request.headers()).is_err();
+    of_http_11 || two || odd || essential || no_url || patience || request.method() == Method::CONNECT
 }
 
 /// Elements of a list, as RFC 7239 has it: commas in quotes are none.

@@ -177,7 +177,8 @@ impl Framing {
         let mut kept = std::mem::take(&mut self.kept);
         let line = if whole { &kept[..kept.len() - 1] } else { &kept[..] };
         // A cut value would be misread.
-        let ended = if !whole && is_framing(line) { Err(Refused::Length) } else { self.end(line) };
+        let misread = !whole && if self.at == At::ChunkSize { is_number(line) } else { is_framing(line) };
+        let ended = if misread { Err(Refused::Length) } else { self.end(line) };
         kept.clear();
         self.kept = kept;
         ended
@@ -241,6 +242,11 @@ const TRANSFER_ENCODING: &[u8] = b"transfer-encoding:";
 
 fn is_framing(line: &[u8]) -> bool {
     value_of(line, CONTENT_LENGTH).is_some() || value_of(line, TRANSFER_ENCODING).is_some()
+}
+
+/// No more than a part of a chunk's size: zeros before it may be any number.
+fn is_number(line: &[u8]) -> bool {
+    line.iter().all(u8::is_ascii_hexdigit)
 }
 
 /// The value, if the line is the field `name` (lower case, with its colon).
@@ -356,6 +362,19 @@ mod tests {
         });
         let cut = format!("POST / HTTP/1.1\r\ncontent-length:{}1\r\n", " ".repeat(KEPT));
         assert_eq!(fed(cut.as_bytes(), 50).1, Err(Refused::Length));
+    }
+
+    #[test]
+    fn a_size_with_many_zeros_is_not_taken_for_the_last_one() {
+        let chunked = |size: &str| {
+            format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{size}\r\nabc\r\n0\r\n\r\n")
+        };
+        let zeros = chunked(&format!("{}3", "0".repeat(2 * KEPT)));
+        assert_eq!(fed(zeros.as_bytes(), usize::MAX).1, Ok(()));
+        assert_eq!(fed(zeros.as_bytes(), 50).1, Err(Refused::Length));
+        each_way(&chunked(&format!("3;{}", "x".repeat(2 * KEPT))), |framing, result| {
+            assert_eq!((result, framing.is_at_rest()), (Ok(()), true));
+        });
     }
 
     #[test]

@@ -36,15 +36,25 @@ pub fn named<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<&'a str>
             Some(authority)
         }
     };
-    if host.is_some_and(|host| !host.bytes().all(is_of_host)) {
+    if host.is_some_and(|host| !is_host(host)) {
         return Err(ProxyError::BadRequest("the Host is not a name or address"));
     }
     Ok(host)
 }
 
+/// A name or address, with or without a port. Brackets stand around an address and nowhere else.
+fn is_host(host: &str) -> bool {
+    let Some(bracketed) = host.strip_prefix('[') else { return host.bytes().all(is_of_host) };
+    bracketed.split_once(']').is_some_and(|(address, port)| {
+        let port = if port.is_empty() { Some("") } else { port.strip_prefix(':') };
+        port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+            && address.bytes().all(is_of_host)
+    })
+}
+
 /// What names, addresses and ports consist of; of what RFC 3986 allows beyond, `%` alone is in use (zones).
 fn is_of_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'%' | b'~')
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'%' | b'~')
 }
 
 /// `host` without its port and trailing dot.
@@ -67,6 +77,29 @@ mod tests {
             [("a.b:80", "a.b"), ("a.b.", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a", "a")]
         {
             assert_eq!(without_port(given), expected);
+        }
+    }
+
+    #[test]
+    fn brackets_stand_around_an_address() {
+        for good in ["a", "a.b:80", "[::1]", "[::1]:80", "[fe80::1%eth0]:", "::1", ""] {
+            assert!(is_host(good), "{good}");
+        }
+        for bad in [
+            "[",
+            "]",
+            "[a",
+            "a]",
+            "[a]b",
+            "[n]].localhost",
+            "[[::1]]",
+            "a[b]",
+            "[::1].b",
+            "[::1]:.localhost",
+            "a b",
+            "a@b",
+        ] {
+            assert!(!is_host(bad), "{bad}");
         }
     }
 }

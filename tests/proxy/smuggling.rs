@@ -9,6 +9,7 @@ on_each_setup!(
     ambiguous_requests_do_not_pass,
     ambiguous_bodies_do_not_pass,
     ambiguous_bodies_of_waiting_requests_are_refused_at_once,
+    a_size_of_many_digits_hides_nothing,
     hop_by_hop_fields_end_here,
     what_came_before_is_answered,
 );
@@ -91,6 +92,8 @@ const HEADS: &[(&str, &str)] = &[
     ("the same host twice", "GET /x HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\n\r\n"),
     ("a host and a path", "GET /x HTTP/1.1\r\nHost: HOST/y\r\n\r\n"),
     ("a host and a user", "GET /x HTTP/1.1\r\nHost: a@HOST\r\n\r\n"),
+    ("a host in brackets of another", "GET /x HTTP/1.1\r\nHost: [HOST].other.example\r\n\r\n"),
+    ("a bracket in a host", "GET /x HTTP/1.1\r\nHost: HOST]\r\n\r\n"),
     ("two hosts in one", "GET /x HTTP/1.1\r\nHost: HOST,other.example\r\n\r\n"),
     ("a host with a blank", "GET /x HTTP/1.1\r\nHost: HOST other.example\r\n\r\n"),
     ("a port that is a host", "GET /x HTTP/1.1\r\nHost: HOST:80@other.example\r\n\r\n"),
@@ -212,6 +215,33 @@ async fn ambiguous_bodies_of_waiting_requests_are_refused_at_once(setup: Setup) 
     gate.open();
     assert_eq!(held.await.unwrap().unwrap().status, 200);
     assert!(!lab.reached(hops.record, "waits"));
+}
+
+/// A size line that is longer than what is kept of a line, in pieces; and in its chunk, what looks like a request whose
+/// body swallows the next one.
+async fn a_size_of_many_digits_hides_nothing(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::echoing().await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let host = &hops.host;
+    let mut client = Raw::connect(hops.addr).await;
+    let zeros = "0".repeat(200);
+    client
+        .send(format!("POST /x HTTP/1.1\r\nhost: {host}\r\ntransfer-encoding: chunked\r\n\r\n{zeros}"))
+        .await;
+    wait_until(SOON, "the beginning was read", async || {
+        let came = app.received().concat();
+        holds(came.contains("/x HTTP/1.1\r\n"), came)
+    })
+    .await;
+    let data = "a\r\n\r\nGET /inner HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n";
+    let twice =
+        format!("GET /smuggled HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n");
+    client.send(format!("{:x}\r\n{data}\r\n0\r\n\r\n{twice}", data.len())).await;
+    let (answer, reset) = client.closed().await;
+    assert!(answer.contains(" 400 ") && !reset, "{answer} (reset: {reset})");
+    assert!(!app.received().concat().contains("/smuggled"), "{:?}", app.received());
+    unharmed(&hops, &app).await;
 }
 
 async fn hop_by_hop_fields_end_here(setup: Setup) {
