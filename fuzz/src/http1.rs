@@ -133,7 +133,8 @@ fn body(bytes: &mut &[u8], message: &mut Message, length: Length) -> Result<(), 
             let (size, extension) = line.split_at(digits);
             let size = number(size, 16).ok_or(Stop::Wrong)?;
             let extension = trim(extension);
-            if !(extension.is_empty() || extension[0] == b';') || !extension.iter().all(is_text) {
+            // Of an extension, everybody skips everything.
+            if !(extension.is_empty() || extension[0] == b';') {
                 return Err(Stop::Wrong);
             }
             if size == 0 {

@@ -21,7 +21,7 @@ struct Inner {
     written: RefCell<Vec<u8>>,
 }
 
-/// One end of a connection; `seen` is shown all that is read, before it is.
+/// One end of a connection; `seen` is shown all that is read before it is, and may change it.
 pub struct Pipe<F> {
     wire: Wire,
     seen: F,
@@ -60,12 +60,12 @@ impl Wire {
     }
 
     /// This side.
-    pub fn pipe<F: FnMut(&[u8]) + Unpin>(&self, seen: F) -> Pipe<F> {
+    pub fn pipe<F: FnMut(&mut Vec<u8>) + Unpin>(&self, seen: F) -> Pipe<F> {
         Pipe { wire: self.clone(), seen }
     }
 }
 
-impl<F: FnMut(&[u8]) + Unpin> Read for Pipe<F> {
+impl<F: FnMut(&mut Vec<u8>) + Unpin> Read for Pipe<F> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -76,9 +76,13 @@ impl<F: FnMut(&[u8]) + Unpin> Read for Pipe<F> {
         let Some(mut piece) = pieces.pop_front() else {
             return if this.wire.0.ended.get() { Poll::Ready(Ok(())) } else { Poll::Pending };
         };
-        let room = buf.remaining().min(piece.len());
-        let later = piece.split_off(room);
-        (this.seen)(&piece);
+        let mut later = piece.split_off(piece.len().min(buf.remaining()));
+        let before = piece.len();
+        (this.seen)(&mut piece);
+        if piece.len() != before {
+            // What was put in the place of the rest.
+            later = piece.split_off(piece.len().min(buf.remaining()));
+        }
         buf.put_slice(&piece);
         if !later.is_empty() {
             pieces.push_front(later);

@@ -159,14 +159,20 @@ fn listed(headers: &HeaderMap) -> HashSet<String> {
 }
 
 fn is_host(value: &[u8]) -> bool {
-    let named =
-        |name: &[u8]| name.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_:%~".contains(byte));
-    let Some(bracketed) = value.strip_prefix(b"[") else { return named(value) };
-    let Some(end) = bracketed.iter().position(|byte| *byte == b']') else { return false };
-    let (address, port) = (&bracketed[..end], &bracketed[end + 1..]);
+    let of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_%~".contains(byte);
+    let (name, port) = match value {
+        [b'[', rest @ ..] => {
+            let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
+            if !rest[..end].iter().all(|byte| *byte == b':' || of_name(byte)) {
+                return false;
+            }
+            (&b""[..], &rest[end + 1..])
+        }
+        _ => value.split_at(value.iter().position(|byte| *byte == b':').unwrap_or(value.len())),
+    };
     let is_port =
         port.first().is_none_or(|colon| *colon == b':') && port.iter().skip(1).all(u8::is_ascii_digit);
-    named(address) && is_port
+    name.iter().all(of_name) && is_port
 }
 
 /// Whether there is a reason to refuse.

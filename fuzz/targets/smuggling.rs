@@ -93,7 +93,7 @@ async fn forward(
     let mut request = Request::from_parts(parts, Noted { incoming, upload: upload.clone() });
     head::shape(&mut request, client::Wire::H1)?;
     let app = Wire::default();
-    let handshake = hyper::client::conn::http1::handshake(app.pipe(|_: &[u8]| {}));
+    let handshake = hyper::client::conn::http1::handshake(app.pipe(|_: &mut Vec<u8>| {}));
     let (mut sender, connection) =
         drive(handshake, 1).expect("waits for nobody").expect("has nothing to fail");
     let mut connection = pin!(connection);
@@ -123,10 +123,14 @@ fn through<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Fate> {
     client.end();
     let framing = RefCell::new(Framing::default());
     let refused_at = Cell::new(u32::MAX);
-    let pipe = client.pipe(|bytes: &[u8]| {
+    let pipe = client.pipe(|bytes: &mut Vec<u8>| {
         let mut framing = framing.borrow_mut();
         if framing.read(bytes).is_err() {
             refused_at.set(framing.heads());
+        }
+        if let Some(spoilt) = framing.spoilt() {
+            bytes.truncate(spoilt);
+            bytes.extend_from_slice(b"\0\r\n\r\n");
         }
     });
     let (fates, handed_over) = (RefCell::new(Vec::new()), Cell::new(0));

@@ -32,6 +32,8 @@ pub struct Framing {
     /// Its bytes so far, without line ends.
     head: usize,
     heads: u32,
+    /// See [`Framing::spoilt`].
+    spoilt: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +84,7 @@ impl Default for Framing {
             chunked: false,
             head: 0,
             heads: 0,
+            spoilt: None,
         }
     }
 }
@@ -112,8 +115,15 @@ impl Framing {
         self.heads
     }
 
+    /// Where in what was read last a line of a trailer ends that must not end there; told once. Its request is not
+    /// refused, it is at its end already: hyper must be kept from taking it for complete.
+    pub fn spoilt(&mut self) -> Option<usize> {
+        self.spoilt.take()
+    }
+
     /// Takes what was read. `Err` once, when something must be refused.
     pub fn read(&mut self, mut bytes: &[u8]) -> Result<(), Refused> {
+        let all = bytes.len();
         while !bytes.is_empty() {
             match &mut self.at {
                 At::Off | At::Lost => return Ok(()),
@@ -140,6 +150,7 @@ impl Framing {
                         self.end_kept(piece)
                     };
                     if ended.is_err() {
+                        self.spoilt = (self.at == At::Trailers).then(|| all - bytes.len() - 1);
                         self.at = At::Lost;
                         return ended;
                     }
@@ -362,6 +373,18 @@ mod tests {
         });
         let cut = format!("POST / HTTP/1.1\r\ncontent-length:{}1\r\n", " ".repeat(KEPT));
         assert_eq!(fed(cut.as_bytes(), 50).1, Err(Refused::Length));
+    }
+
+    #[test]
+    fn a_line_feed_in_trailers_is_pointed_at() {
+        let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+        for (trailers, at) in [("0\r\n\n", 3), ("0\r\na: b\n\r\n", 7), ("0\r\na: b\r\n\n", 9)] {
+            let mut framing = Framing::default();
+            assert_eq!(framing.read(head.as_bytes()), Ok(()));
+            assert_eq!(framing.read(trailers.as_bytes()), Err(Refused::BareLineFeed));
+            assert_eq!((framing.spoilt(), framing.spoilt()), (Some(at), None), "{trailers:?}");
+        }
+        each_way("GET / HTTP/1.1\nhost: a\n\n", |framing, _| assert_eq!(framing.spoilt, None));
     }
 
     #[test]

@@ -26,6 +26,8 @@ const LINGER: Duration = Duration::from_secs(2);
 const LOOKS: u32 = 2;
 /// The rest of a request line that will not be read: makes the head complete, so that it can be answered.
 const CUT_SHORT: &[u8] = b" HTTP/1.1\r\n\r\n";
+/// The rest of trailers that are wrong: hyper looks at them when they are complete, and takes no NUL.
+const END_OF_TRAILERS: &[u8] = b"\r\n\r\n";
 
 /// How long a client may take; zero = for ever.
 #[derive(Clone, Copy, Debug)]
@@ -175,9 +177,10 @@ impl Guarded {
         }
     }
 
-    fn came(&mut self, bytes: &[u8]) {
+    /// Bytes came. Returns the place of one that hyper must not see as it is.
+    fn came(&mut self, bytes: &[u8]) -> Option<usize> {
         if self.framing.is_off() {
-            return;
+            return None;
         }
         let heads = self.framing.heads();
         if let Err(refused) = self.framing.read(bytes) {
@@ -197,6 +200,7 @@ impl Guarded {
                 self.set(now + self.patience.header);
             }
         }
+        self.framing.spoilt()
     }
 
     fn set(&mut self, at: Instant) {
@@ -290,10 +294,14 @@ impl AsyncRead for Guarded {
         let before = buf.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
-                let bytes = &buf.filled()[before..];
+                let bytes = &mut buf.filled_mut()[before..];
                 this.ended |= bytes.is_empty();
-                if !this.signals.over.load(Relaxed) {
-                    this.came(bytes);
+                if !this.signals.over.load(Relaxed)
+                    && let Some(spoilt) = this.came(bytes)
+                {
+                    bytes[spoilt] = b'\0';
+                    buf.set_filled(before + spoilt + 1);
+                    this.made_up = END_OF_TRAILERS;
                 }
                 Poll::Ready(Ok(()))
             }

@@ -168,6 +168,18 @@ pub fn response<B>(response: &mut Response<B>) -> Result<(), AppFault> {
     Ok(())
 }
 
+/// Fields that have no place in a trailer: a recipient that takes trailers for more fields of the head would believe
+/// them (RFC 9110 §6.5.1).
+const NOT_IN_TRAILERS: [HeaderName; 8] =
+    [CONTENT_LENGTH, HOST, TE, EXPECT, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST];
+
+/// Takes out of a message's trailers what would be about this hop, the message's framing, or who sent it.
+pub fn trailers(trailers: &mut HeaderMap) {
+    for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS) {
+        trailers.remove(name);
+    }
+}
+
 fn traits(parts: &request::Parts) -> Result<Traits, ProxyError> {
     let h2 = parts.version == Version::HTTP_2;
     let upgrade = (h2 || parts.version == Version::HTTP_11)

@@ -42,19 +42,23 @@ pub fn named<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<&'a str>
     Ok(host)
 }
 
-/// A name or address, with or without a port. Brackets stand around an address and nowhere else.
+/// A name, or an address in brackets, with or without a port (RFC 3986 §3.2.2). Other colons and brackets are read
+/// differently by different servers.
 fn is_host(host: &str) -> bool {
-    let Some(bracketed) = host.strip_prefix('[') else { return host.bytes().all(is_of_host) };
-    bracketed.split_once(']').is_some_and(|(address, port)| {
-        let port = if port.is_empty() { Some("") } else { port.strip_prefix(':') };
-        port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
-            && address.bytes().all(is_of_host)
-    })
+    let (name, port) = match host.strip_prefix('[').map(|address| address.split_once(']')) {
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+        Some(Some((address, port))) if address.bytes().all(|byte| byte == b':' || is_of_name(byte)) => {
+            ("", port)
+        }
+        Some(_) => return false,
+    };
+    let port = if port.is_empty() { Some("") } else { port.strip_prefix(':') };
+    name.bytes().all(is_of_name) && port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// What names, addresses and ports consist of; of what RFC 3986 allows beyond, `%` alone is in use (zones).
-fn is_of_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'%' | b'~')
+/// What names and addresses consist of; of what RFC 3986 allows beyond, `%` alone is in use (zones).
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'%' | b'~')
 }
 
 /// `host` without its port and trailing dot.
@@ -82,7 +86,7 @@ mod tests {
 
     #[test]
     fn brackets_stand_around_an_address() {
-        for good in ["a", "a.b:80", "[::1]", "[::1]:80", "[fe80::1%eth0]:", "::1", ""] {
+        for good in ["a", "a.b:80", "[::1]", "[::1]:80", "[fe80::1%eth0]:", "a:", ":80", ""] {
             assert!(is_host(good), "{good}");
         }
         for bad in [
@@ -96,6 +100,10 @@ mod tests {
             "a[b]",
             "[::1].b",
             "[::1]:.localhost",
+            "[::1]80",
+            "::1",
+            "a:80:90",
+            "a:b",
             "a b",
             "a@b",
         ] {

@@ -11,6 +11,7 @@ on_each_setup!(
     ambiguous_bodies_of_waiting_requests_are_refused_at_once,
     a_size_of_many_digits_hides_nothing,
     hop_by_hop_fields_end_here,
+    trailers_are_no_second_head,
     what_came_before_is_answered,
 );
 
@@ -93,6 +94,8 @@ const HEADS: &[(&str, &str)] = &[
     ("a host and a path", "GET /x HTTP/1.1\r\nHost: HOST/y\r\n\r\n"),
     ("a host and a user", "GET /x HTTP/1.1\r\nHost: a@HOST\r\n\r\n"),
     ("a host in brackets of another", "GET /x HTTP/1.1\r\nHost: [HOST].other.example\r\n\r\n"),
+    ("two ports", "GET /x HTTP/1.1\r\nHost: HOST:80:other.example\r\n\r\n"),
+    ("a port that is none", "GET /x HTTP/1.1\r\nHost: HOST:x\r\n\r\n"),
     ("a bracket in a host", "GET /x HTTP/1.1\r\nHost: HOST]\r\n\r\n"),
     ("two hosts in one", "GET /x HTTP/1.1\r\nHost: HOST,other.example\r\n\r\n"),
     ("a host with a blank", "GET /x HTTP/1.1\r\nHost: HOST other.example\r\n\r\n"),
@@ -129,6 +132,9 @@ const CHUNKS: &[(&str, &str)] = &[
     ("data without its end", "3\r\nabc0\r\n\r\n"),
     ("data that ends with a line feed", "3\r\nabc\n0\r\n\r\n"),
     ("an end that ends with a line feed", "3\r\nabc\r\n0\n\r\n"),
+    ("trailers that end with a line feed", "3\r\nabc\r\n0\r\n\n"),
+    ("a trailer that ends with a line feed", "3\r\nabc\r\n0\r\nx: a\n\r\n"),
+    ("a trailer, and a line feed", "3\r\nabc\r\n0\r\nx: a\r\n\n"),
     ("a null in a trailer", "3\r\nabc\r\n0\r\nx: a\0b\r\n\r\n"),
     ("a folded trailer", "3\r\nabc\r\n0\r\nx: a\r\n b\r\n\r\n"),
     ("no colon in a trailer", "3\r\nabc\r\n0\r\nabc\r\n\r\n"),
@@ -270,6 +276,33 @@ async fn hop_by_hop_fields_end_here(setup: Setup) {
         assert!(!came.contains(&format!("\r\n{gone}")), "{gone}: {came}");
     }
     assert!(came.contains("x-stays: 3"), "{came}");
+}
+
+async fn trailers_are_no_second_head(setup: Setup) {
+    const TRAILERS: &str = "Content-Length: 9\r\nHost: other\r\nTransfer-Encoding: x\r\nConnection: x-stays\r\n\
+        X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Stays: 1\r\n";
+    const NAMES: &str =
+        "content-length, host, transfer-encoding, connection, x-forwarded-for, forwarded, x-stays";
+    let lab = Lab::new();
+    let chunked = |head: &str| {
+        format!("{head}Trailer: {NAMES}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n{TRAILERS}\r\n")
+    };
+    let answer: &'static str = chunked("HTTP/1.1 200 OK\r\n").leak();
+    let app = RawApp::answering(answer).await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let mut client = Raw::connect(hops.addr).await;
+    let head = format!("POST /x HTTP/1.1\r\nHost: {}\r\nTE: trailers\r\n", hops.host);
+    client.send(chunked(&head)).await;
+    let answer = client.until("x-stays: 1\r\n\r\n").await;
+    wait_until(SOON, "the app has all of it", async || {
+        let came = app.received().concat().to_ascii_lowercase();
+        holds(came.contains("x-stays: 1\r\n\r\n"), came)
+    })
+    .await;
+    for (side, text) in [("the client", answer), ("the app", app.received().concat())] {
+        let (_, trailers) = text.split_once("abc\r\n0\r\n").expect(side);
+        assert_eq!(trailers.to_ascii_lowercase(), "x-stays: 1\r\n\r\n", "{side}");
+    }
 }
 
 async fn what_came_before_is_answered(setup: Setup) {
