@@ -294,7 +294,8 @@ fn chunk(line: &[u8]) -> At {
     let size = std::str::from_utf8(&line[..digits]).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
     match size {
         Some(0) => At::Trailers,
-        Some(size) => size.checked_add(LINE_END).map_or(At::Lost, At::Chunk),
+        // Nobody gets to the end of one that has no room for two bytes more.
+        Some(size) => At::Chunk(size.saturating_add(LINE_END)),
         None => At::Lost,
     }
 }
@@ -395,6 +396,9 @@ mod tests {
         let zeros = chunked(&format!("{}3", "0".repeat(2 * KEPT)));
         assert_eq!(fed(zeros.as_bytes(), usize::MAX).1, Ok(()));
         assert_eq!(fed(zeros.as_bytes(), 50).1, Err(Refused::Length));
+        each_way(&chunked("ffffffffffffffff"), |framing, result| {
+            assert_eq!((result, framing.is_in_head(), framing.is_at_rest()), (Ok(()), false, false));
+        });
         each_way(&chunked(&format!("3;{}", "x".repeat(2 * KEPT))), |framing, result| {
             assert_eq!((result, framing.is_at_rest()), (Ok(()), true));
         });

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -190,11 +190,18 @@ async fn connection<H: Handler>(
     });
     let _counted = OpenConnection::count();
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let leaves = async {
+        tokio::select! {
+            biased;
+            () = drain.begun() => {}
+            () = signals.rested() => {}
+        }
+    };
     let finished = Watched::new(async {
         tokio::select! {
             biased;
             result = &mut connection => result,
-            () = drain.begun() => {
+            () = leaves => {
                 // HTTP/1.1: `Connection: close` on what is running; HTTP/2: GOAWAY. Idle ones close at once.
                 connection.as_mut().graceful_shutdown();
                 loop {
@@ -226,12 +233,15 @@ async fn connection<H: Handler>(
 async fn answer<H: Handler>(
     handler: H,
     conn: Arc<Conn>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Served>, Infallible> {
     let h2 = request.version() == Version::HTTP_2;
     let signals = conn.signals.clone();
     let taken = if h2 {
-        signals.begun();
+        signals.next_stream();
+        if *request.method() == Method::CONNECT {
+            request.extensions_mut().insert(signals.clone().hold());
+        }
         Ok(())
     } else {
         signals.next_request(request.version() == Version::HTTP_10)

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::h2_raw::{DATA, END_STREAM, GOAWAY, HEADERS, RST_STREAM, RawH2, SETTINGS, frame, request};
 use crate::support::{
     App, Call, Hops, Lab, Options, Program, Raw, RawApp, SOON, Setup, Wire, holds, rss_bytes, testapp,
     wait_until,
@@ -11,6 +12,7 @@ use crate::support::{
 on_each_setup!(
     a_head_that_does_not_come_ends_the_connection,
     a_slow_response_is_no_rest,
+    a_resting_http_2_connection_is_told_to_go,
     too_large_heads_are_431_and_too_long_targets_414,
     at_the_limit_connections_wait_to_be_accepted,
     an_idle_connection_is_small,
@@ -72,6 +74,43 @@ async fn a_slow_response_is_no_rest(setup: Setup) {
     stream.until("data: 1").await;
     upload.send("llo").await;
     upload.until("hello").await;
+}
+
+async fn a_resting_http_2_connection_is_told_to_go(setup: Setup) {
+    const TEXT: &[u8] = &[0x81, 0x81, 0, 0, 0, 0, b'x'];
+    let lab = Lab::new();
+    let gate = lab.gate("end");
+    let flags = ["--header-timeout", "200ms", "--keep-alive-timeout", "400ms"];
+    let options = Options { flags: &flags, ..Options::default() };
+    let hops = Hops::start_with(&lab, setup, App::Testapp(&[]), options).await;
+    let mut busy = RawH2::connect(hops.addr, &[]).await;
+    let hold = request("GET", &hops.host, &format!("/hold?file={gate}"), &[("x-request-id", "held")]);
+    busy.request(1, END_STREAM, &hold).await;
+    wait_until(SOON, "the app has it", async || holds(lab.reached(hops.record, "held"), "no")).await;
+    let mut tunnel = RawH2::connect(hops.addr, &[]).await;
+    tunnel.until(SETTINGS).await;
+    let websocket = [(":protocol", "websocket"), ("sec-websocket-version", "13")];
+    tunnel.request(1, 0, &request("CONNECT", &hops.host, "/ws-echo", &websocket)).await;
+    assert_eq!(tunnel.until_any(&[HEADERS, RST_STREAM]).await.unwrap().kind, HEADERS);
+    // One that never asked for anything, and one whose request is answered: the time passes several times over.
+    for n in 0..4 {
+        let mut rests = RawH2::connect(hops.addr, &[]).await;
+        if n % 2 == 1 {
+            rests.request(1, END_STREAM, &request("GET", &hops.host, "/", &[])).await;
+            rests.until(HEADERS).await;
+        }
+        assert_eq!(rests.until(GOAWAY).await.code(), 0, "no error");
+        while rests.until_any(&[GOAWAY]).await.is_some() {}
+    }
+    tunnel.send(frame(DATA, 0, 1, TEXT)).await.unwrap();
+    let echo = tunnel.until_any(&[DATA, GOAWAY]).await.expect("a tunnel is no rest");
+    assert_eq!((echo.kind, &echo.payload[..]), (DATA, TEXT));
+    tunnel.send(frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes())).await.unwrap();
+    tunnel.until(GOAWAY).await;
+    gate.open();
+    let answer = busy.until_any(&[HEADERS, GOAWAY]).await.expect("a stream is no rest");
+    assert_eq!((answer.kind, answer.stream), (HEADERS, 1));
+    busy.until(GOAWAY).await;
 }
 
 async fn too_large_heads_are_431_and_too_long_targets_414(setup: Setup) {
