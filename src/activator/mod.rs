@@ -19,6 +19,7 @@ use crate::proxy::body::{Body, RequestBody};
 use crate::proxy::endpoint::Endpoint;
 use crate::proxy::error::{Dialect, ProxyError};
 use crate::proxy::forward::{Failure, Forward};
+use crate::proxy::metrics::Connections;
 use crate::proxy::send_error::SendError;
 use crate::proxy::server::{Conn, Handler};
 use crate::proxy::{grpc, head, host};
@@ -185,9 +186,9 @@ impl Handler for ByHost {
         let service = match host::of(&request) {
             Ok(host) => match routes.by_host(host) {
                 Some(service) => service.clone(),
-                None => return ProxyError::NoService(shown(host)).response(dialect, ""),
+                None => return unrouted(&ProxyError::NoService(shown(host)), dialect),
             },
-            Err(error) => return error.response(dialect, ""),
+            Err(error) => return unrouted(&error, dialect),
         };
         drop(routes);
         self.0.answer(&service, &conn, request).await
@@ -201,8 +202,14 @@ impl Handler for ByPort {
             return self.0.answer(&service, &conn, request).await;
         }
         let dialect = Dialect::of(request.headers());
-        ProxyError::NoService(self.1.to_string()).response(dialect, "")
+        unrouted(&ProxyError::NoService(self.1.to_string()), dialect)
     }
+}
+
+/// The answer to a request that is for no service of ours.
+fn unrouted(error: &ProxyError, dialect: Dialect) -> Response<Body> {
+    Connections::of_process().refused(error.code());
+    error.response(dialect, "")
 }
 
 /// How often one request may go to another replica.

@@ -33,11 +33,19 @@ pub enum Ejected {
     NotReady,
 }
 
+/// Why requests are refused before it is known which service they are for: `ProxyError`'s codes, and what is no HTTP
+/// at all to hyper.
+const UNROUTED: [&str; 6] =
+    ["bad_request", "head_too_large", MALFORMED, "no_host", "no_such_service", "target_too_long"];
+/// What hyper answers by itself.
+pub const MALFORMED: &str = "malformed";
+
 /// This process's client connections, those of all listeners together. The admin port's do not count.
 #[derive(Debug, Default)]
 pub struct Connections {
     open: AtomicU64,
     total: AtomicU64,
+    unrouted: [AtomicU64; UNROUTED.len()],
 }
 
 /// One open connection.
@@ -45,7 +53,11 @@ pub struct Connections {
 pub struct OpenConnection(());
 
 /// Of the process, as its descriptors are.
-static CONNECTIONS: Connections = Connections { open: AtomicU64::new(0), total: AtomicU64::new(0) };
+static CONNECTIONS: Connections = Connections {
+    open: AtomicU64::new(0),
+    total: AtomicU64::new(0),
+    unrouted: [const { AtomicU64::new(0) }; UNROUTED.len()],
+};
 
 /// One service's counters.
 #[derive(Debug)]
@@ -278,6 +290,20 @@ impl Connections {
     /// Accepted so far.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// A request on one of them was refused, for this reason, before it was known which service it is for.
+    pub fn refused(&self, reason: &str) {
+        let counted = UNROUTED.iter().zip(&self.unrouted).find(|(known, _)| **known == reason);
+        debug_assert!(counted.is_some(), "bug: {reason} is not in the list");
+        if let Some((_, count)) = counted {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests refused so far, by reason.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        UNROUTED.into_iter().zip(&self.unrouted).map(|(why, count)| (why, count.load(Ordering::Relaxed)))
     }
 }
 

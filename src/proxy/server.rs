@@ -26,7 +26,7 @@ use super::error::{Dialect, ProxyError};
 use super::framing::{MAX_HEAD, MAX_TARGET, Refused};
 use super::guarded::{Guarded, Patience, Signals};
 use super::hangup::Hangup;
-use super::metrics::OpenConnection;
+use super::metrics::{self, OpenConnection};
 use super::timeout::{Watched, WatchedExecutor};
 use crate::drain::{Drain, Open};
 
@@ -221,7 +221,12 @@ async fn connection<H: Handler>(
     });
     match finished.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%peer, error, "a connection ended early"),
+        Ok(Err(error)) => {
+            if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+                metrics::Connections::of_process().refused(metrics::MALFORMED);
+            }
+            tracing::debug!(%peer, error, "a connection ended early");
+        }
         Err(stage) => {
             signals.reset();
             tracing::debug!(%peer, "a connection was reset: the {stage} timeout passed");
@@ -257,6 +262,7 @@ async fn answer<H: Handler>(
         Ok(()) => handler.handle(conn, request).await,
         Err(error) => {
             tracing::debug!(%error, "a request is refused before it is looked at");
+            metrics::Connections::of_process().refused(error.code());
             error.response(Dialect::of(request.headers()), "")
         }
     };

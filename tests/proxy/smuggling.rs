@@ -13,6 +13,7 @@ on_each_setup!(
     hop_by_hop_fields_end_here,
     trailers_are_no_second_head,
     what_came_before_is_answered,
+    what_is_refused_is_counted,
 );
 
 /// `HOST` stands for the right one.
@@ -322,6 +323,36 @@ async fn what_came_before_is_answered(setup: Setup) {
     assert!(answer.contains("\"code\":\"bad_request\""), "an error of ours is JSON: {answer}");
     assert!(!app.received().concat().contains("/3"));
     unharmed(&hops, &app).await;
+}
+
+async fn what_is_refused_is_counted(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::echoing().await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let count = async |reason: &str| {
+        hops.metric("pilotlight_unrouted_refused_total", &format!("reason=\"{reason}\"")).await
+    };
+    let long = format!("/{}", "x".repeat(20_000));
+    for (reason, target, fields) in [
+        ("bad_request", "/x", "content-length: 0\r\ncontent-length: 0\r\n"),
+        ("malformed", "/x", "x : y\r\n"),
+        ("target_too_long", &long, ""),
+    ] {
+        let before = count(reason).await;
+        let mut client = Raw::connect(hops.addr).await;
+        client.send(format!("GET {target} HTTP/1.1\r\nhost: {}\r\n{fields}\r\n", hops.host)).await;
+        client.closed().await;
+        wait_until(SOON, reason, async || {
+            let now = count(reason).await;
+            holds(now == before + 1.0, now)
+        })
+        .await;
+    }
+    if setup != Setup::QueueProxy {
+        let reply = Call::get("nobody.example", "/").send(hops.addr).await.unwrap();
+        reply.error(404, "");
+        assert_eq!(count("no_such_service").await, 1.0);
+    }
 }
 
 /// The app is not blamed for what clients send, and no connection is out of step.
