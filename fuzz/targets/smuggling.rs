@@ -68,7 +68,10 @@ impl HttpBody for Noted {
         match &polled {
             Poll::Ready(Some(Err(_))) => self.upload.set(Upload::Broken),
             Poll::Ready(None) => self.upload.set(Upload::Whole),
-            Poll::Ready(Some(Ok(_))) if self.incoming.is_end_stream() => self.upload.set(Upload::Whole),
+            // Behind trailers, nobody asks for more.
+            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || self.incoming.is_end_stream() => {
+                self.upload.set(Upload::Whole);
+            }
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
         polled

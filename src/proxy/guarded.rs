@@ -168,6 +168,11 @@ impl Signals {
         Held(Arc::new(Hold(self)))
     }
 
+    /// Nothing is asked for at the moment. Who has never asked for anything may be about to.
+    pub fn rests(&self) -> bool {
+        self.handed_over.load(Relaxed) > 0 && !self.is_busy() && !self.over.load(Relaxed)
+    }
+
     /// What follows is not HTTP/1.
     pub fn over(&self) {
         self.over.store(true, Relaxed);

@@ -32,6 +32,7 @@ pub mod hangup;
 pub mod head;
 pub mod host;
 pub mod metrics;
+pub mod places;
 pub mod replay;
 pub mod send_error;
 pub mod sender;

@@ -19,7 +19,6 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
 use super::body::{Body, BodyError};
 use super::error::{Dialect, ProxyError};
@@ -27,6 +26,7 @@ use super::framing::{MAX_HEAD, MAX_TARGET, Refused};
 use super::guarded::{Guarded, Patience, Signals};
 use super::hangup::Hangup;
 use super::metrics::{self, OpenConnection};
+use super::places::Places;
 use super::timeout::{Watched, WatchedExecutor};
 use crate::drain::{Drain, Open};
 
@@ -69,8 +69,8 @@ pub struct Conn {
 /// What bounds the connections of all listeners together.
 #[derive(Clone, Debug)]
 pub struct Connections {
-    /// One permit each. Without one, newcomers wait in the kernel's backlog.
-    pub places: Arc<Semaphore>,
+    /// One for each. Without one, newcomers wait in the kernel's backlog.
+    pub places: Arc<Places>,
     /// How long a client may take.
     pub patience: Patience,
 }
@@ -121,15 +121,13 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: C
         .max_send_buf_size(STREAM_WINDOW as usize)
         .max_header_list_size(MAX_HEAD as u32);
     let builder = Arc::new(builder);
-    let patience = connections.patience;
     let mut begun = pin!(drain.begun());
     loop {
         let accept = async {
             let (stream, peer) = accept(&listener).await;
             // After the accept: a listener that rests must not hold a place. At the limit, one newcomer waits here and
             // the others in the kernel's backlog.
-            let place = connections.places.clone().acquire_owned().await;
-            let place = place.expect("the semaphore is never closed");
+            let place = connections.places.take().await;
             (stream, peer, place)
         };
         let (stream, peer, place) = tokio::select! {
@@ -138,10 +136,11 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: C
             accepted = accept => accepted,
         };
         let (builder, handler, drain) = (builder.clone(), handler.clone(), drain.clone());
+        let connections = connections.clone();
         // Here: a drain that begins now must know of it.
         let open = drain.open();
         tokio::spawn(async move {
-            connection(&builder, stream, peer, patience, handler, &drain, open).await;
+            connection(&builder, stream, peer, &connections, handler, &drain, open).await;
             drop(place);
         });
     }
@@ -172,7 +171,7 @@ async fn connection<H: Handler>(
     builder: &auto::Builder<WatchedExecutor>,
     stream: TcpStream,
     peer: SocketAddr,
-    patience: Patience,
+    connections: &Connections,
     handler: H,
     drain: &Drain,
     _open: Open,
@@ -182,7 +181,7 @@ async fn connection<H: Handler>(
     }
     let conn = Arc::new(Conn::new(&stream, peer, drain));
     let signals = conn.signals.clone();
-    let stream = Guarded::new(stream, signals.clone(), patience);
+    let stream = Guarded::new(stream, signals.clone(), connections.patience);
     let service = service_fn(|request: Request<Incoming>| {
         // No block around it: every connection would hold the request's memory once more.
         drain.arrived();
@@ -195,6 +194,7 @@ async fn connection<H: Handler>(
             biased;
             () = drain.begun() => {}
             () = signals.rested() => {}
+            () = connections.places.wanted(|| signals.rests()) => {}
         }
     };
     let finished = Watched::new(async {

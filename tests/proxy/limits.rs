@@ -14,7 +14,7 @@ on_each_setup!(
     a_slow_response_is_no_rest,
     a_resting_http_2_connection_is_told_to_go,
     too_large_heads_are_431_and_too_long_targets_414,
-    at_the_limit_connections_wait_to_be_accepted,
+    at_the_limit_newcomers_wait_until_one_rests,
     an_idle_connection_is_small,
 );
 
@@ -159,32 +159,40 @@ async fn refused(hops: &Hops, what: &str, text: &str, status: u16) {
     }
 }
 
-async fn at_the_limit_connections_wait_to_be_accepted(setup: Setup) {
+async fn at_the_limit_newcomers_wait_until_one_rests(setup: Setup) {
     let lab = Lab::new();
     let app = RawApp::echoing().await;
     let options = Options { flags: &["--max-connections", "3"], ..Options::default() };
     let hops = Hops::start_with(&lab, setup, App::At(app.addr), options).await;
-    let get = format!("GET /x HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host);
     let mut open = Vec::new();
-    for _ in 0..3 {
+    for n in 0..3 {
         let mut client = Raw::connect(hops.addr).await;
-        client.send(&get).await;
-        client.until("GET /x|").await;
+        client.send(format!("POST /{n} HTTP/1.1\r\nhost: {}\r\ncontent-length: 2\r\n\r\na", hops.host)).await;
+        wait_until(SOON, "the app has its beginning", async || {
+            let came = app.received().concat();
+            holds(came.contains(&format!("POST /{n} ")), came)
+        })
+        .await;
         open.push(client);
     }
-    // The kernel takes it, and nobody answers yet; those who are in are served.
+    // The kernel takes it, and nobody answers yet.
     let mut waits = Raw::connect(hops.addr).await;
-    waits.send(&get).await;
-    for client in &mut open {
-        client.forget();
-        client.send(&get).await;
-        client.until("GET /x|").await;
+    waits.send(format!("GET /x HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host)).await;
+    // Admin has places of its own: this would fail.
+    for _ in 0..10 {
+        assert!(hops.metric("process_open_fds", "").await > 0.0);
     }
     assert_eq!(waits.peek(), "");
-    drop(open.pop());
+    // The first that has nothing more to do makes room, and no other.
+    let mut rests = open.remove(1);
+    rests.send("b").await;
     waits.until("GET /x|").await;
-    // Admin has places of its own: `Hops::metric` would have failed.
-    assert!(hops.metric("process_open_fds", "").await > 0.0);
+    let (answer, reset) = rests.closed().await;
+    assert!(answer.ends_with("POST /1|ab") && !reset, "{answer}");
+    for client in &mut open {
+        client.send("b").await;
+        client.until("|ab").await;
+    }
 }
 
 async fn an_idle_connection_is_small(setup: Setup) {
