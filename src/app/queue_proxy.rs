@@ -15,7 +15,7 @@ use crate::admin::metrics::gauge;
 use crate::admin::queue_proxy::QueueProxyState;
 use crate::config::flags::QueueProxyConfig;
 use crate::config::spec::{
-    Addresses, Buffer, Limits, Scaling, ServiceKey, ServiceSpec, Source, TargetRef, Timeouts, Workload,
+    Addresses, Buffer, Limits, Models, Scaling, ServiceKey, ServiceSpec, Source, TargetRef, Timeouts, Workload,
 };
 use crate::drain::Drain;
 use crate::proxy::server;
@@ -137,5 +137,7 @@ fn spec(config: &QueueProxyConfig) -> ServiceSpec {
         },
         limits: Limits::default(),
         no_wake: Vec::new(),
+        models: Models::own("app"),
+        heartbeat: Duration::ZERO,
     }
 }

@@ -13,6 +13,7 @@ pub mod files;
 pub mod flags;
 pub mod load;
 pub mod meta;
+pub mod models;
 pub mod names;
 pub mod node;
 pub mod probe;

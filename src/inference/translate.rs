@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use super::container::Container;
 use super::isvc::InferenceService;
@@ -16,7 +17,7 @@ use crate::config::names::{LABEL_MAX, is_label};
 use crate::config::problem::quoted;
 use crate::config::scaled_service::{Declared, absolute, own_hosts};
 use crate::config::spec::{
-    Buffer, Concurrency, Limits, Probe, ProcessSpec, Resources, ServiceSpec, Timeouts, Workload,
+    Buffer, Concurrency, Limits, Models, Probe, ProcessSpec, Resources, ServiceSpec, Timeouts, Workload,
 };
 
 const PREDICTOR: &str = "predictor";
@@ -62,9 +63,11 @@ pub fn services(isvc: &InferenceService<'_>, runtimes: &[Runtime<'_>]) -> Vec<De
         timeouts: Timeouts { request: p.timeout.unwrap_or_default(), ..Timeouts::default() },
         limits: Limits::default(),
         no_wake: Vec::new(),
+        models: Models::own(&isvc.meta.key.name),
+        heartbeat: Duration::ZERO,
         key,
     };
-    vec![Declared { spec, name_pos: isvc.meta.pos, claimed: Vec::new() }]
+    vec![Declared { spec, name_pos: isvc.meta.pos, claimed: Vec::new(), models: Vec::new() }]
 }
 
 fn process(
