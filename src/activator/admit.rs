@@ -3,14 +3,16 @@
 use std::time::{Duration, Instant};
 
 use http::request;
-use hyper::body::Incoming;
+use http_body::Body;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
+use super::heartbeat::Pulse;
 use super::service::{Charge, Service};
 use crate::clock;
+use crate::policy::line::Tenant;
 use crate::proxy::body::{Prefetched, RequestBody};
 use crate::proxy::breaker::Refused;
-use crate::proxy::error::{ProxyError, Stage};
+use crate::proxy::error::{ProxyError, Refusal, Stage};
 use crate::proxy::fault;
 use crate::proxy::head::Traits;
 use crate::proxy::server::{Conn, STREAM_WINDOW};
@@ -18,10 +20,23 @@ use crate::proxy::{Permit, Place};
 
 /// A waiting body is read up to here, then the sender is held back.
 const PREFETCH: u64 = 64 * 1024;
-/// How often a connection that nobody reads is asked whether its peer is still there.
+/// How often a connection that nobody reads is asked whether its peer is still there: soon when bytes of its body may
+/// lie unread before its end, and seldom otherwise, since hyper then sees the end by itself unless another request was
+/// sent ahead (pipelining).
 const HANGUP_CHECK: Duration = Duration::from_millis(100);
+const SELDOM: Duration = Duration::from_secs(2);
+/// Requests of a flooding tenant that one request of another may push out for want of bytes.
+const MOST_DISPLACED: usize = 8;
 /// What one header costs in memory beyond its bytes.
 const PER_HEADER: usize = 32;
+
+/// Reads a body while its request waits.
+struct Reader<'r, 's> {
+    body: &'r mut Prefetched,
+    charge: &'r mut Charge<'s>,
+    /// Whether there may be more to read.
+    on: bool,
+}
 
 /// Joins the line with a request that found no free slot, and waits.
 pub async fn in_line(
@@ -29,26 +44,23 @@ pub async fn in_line(
     conn: &Conn,
     parts: &request::Parts,
     traits: Traits,
-    incoming: Incoming,
+    body: RequestBody,
     started: Instant,
+    pulse: Option<&mut Pulse>,
 ) -> Result<(Permit, RequestBody), ProxyError> {
     refuse_if_failing(service)?;
-    let mut charge = service.charge(held_by(parts, traits, &incoming))?;
-    let place = service.line.acquire().map_err(|refused| match refused {
-        Refused::Full => ProxyError::Overflow {
-            what: "the queue",
-            limit: u64::from(service.spec().buffer.requests),
-            retry_after: service.retry_after(),
-        },
-        Refused::Reason(reason) => ProxyError::Refused(reason),
-    })?;
+    let tenant = service.limits().tenant(&parts.headers);
+    let mut charge = charge(service, tenant, held_by(parts, traits, &body)).await?;
+    let place = service.line.acquire(tenant).map_err(|reason| refused(service, reason))?;
     service.poke_if_stuck();
     // `100 Continue` goes out with the first read, and no client may be told to go on before it has a slot.
-    let read = !traits.expects_continue && !http_body::Body::is_end_stream(&incoming);
-    let mut body = Prefetched::new(incoming);
-    let permit =
-        wait(service, conn, traits, place, started, read.then_some((&mut body, &mut charge))).await?;
-    Ok((permit, body.into_body()))
+    let is_read = matches!(body, RequestBody::Prefetched(_));
+    let read = (!traits.expects_continue || is_read) && !body.is_end_stream();
+    let check = if body.is_end_stream() { SELDOM } else { HANGUP_CHECK };
+    let mut body = body.prefetched();
+    let reader = body.as_deref_mut().map(|body| Reader { body, charge: &mut charge, on: read });
+    let permit = wait(service, conn, traits, place, started, check, reader, pulse).await?;
+    Ok((permit, body.map(|body| body.into_body()).unwrap_or_default()))
 }
 
 /// Waits again, in its old place, with a request that its replica did not take.
@@ -60,7 +72,32 @@ pub async fn again(
     started: Instant,
 ) -> Result<Permit, ProxyError> {
     service.poke_if_stuck();
-    wait(service, conn, traits, place, started, None).await
+    wait(service, conn, traits, place, started, HANGUP_CHECK, None, None).await
+}
+
+/// Room for a request's bytes, if need be at the cost of who has the most in the line: a flood must not keep others
+/// out by its bytes either.
+async fn charge(service: &Service, tenant: Tenant, bytes: u64) -> Result<Charge<'_>, ProxyError> {
+    for _ in 0..MOST_DISPLACED {
+        match service.charge(bytes) {
+            Err(_) if service.line.displace(tenant) => {}
+            result => return result,
+        }
+        // Its bytes come free when its task has seen that it must go.
+        tokio::task::yield_now().await;
+    }
+    service.charge(bytes)
+}
+
+fn refused(service: &Service, refused: Refused<Refusal>) -> ProxyError {
+    match refused {
+        Refused::Full => ProxyError::Overflow {
+            what: "the queue",
+            limit: u64::from(service.spec().buffer.requests),
+            retry_after: service.retry_after(),
+        },
+        Refused::Reason(reason) => ProxyError::Refused(reason),
+    }
 }
 
 fn refuse_if_failing(service: &Service) -> Result<(), ProxyError> {
@@ -78,31 +115,42 @@ async fn wait(
     traits: Traits,
     mut place: Place,
     started: Instant,
-    mut reader: Option<(&mut Prefetched, &mut Charge<'_>)>,
+    check_every: Duration,
+    mut reader: Option<Reader<'_, '_>>,
+    mut pulse: Option<&mut Pulse>,
 ) -> Result<Permit, ProxyError> {
     let timeouts = service.spec().timeouts;
-    let bounds = [(timeouts.activation, Stage::Activation), (timeouts.request, Stage::Request)];
-    let bound =
-        bounds.into_iter().filter(|(limit, _)| *limit > Duration::ZERO).min_by_key(|(limit, _)| *limit);
+    let some = |limit: Duration| (limit > Duration::ZERO).then_some(limit);
+    let bounds = [
+        some(timeouts.activation).map(|limit| (limit, Stage::Activation)),
+        some(timeouts.request).map(|limit| (limit, Stage::Request)),
+        traits.grpc_timeout.map(|limit| (limit, Stage::Call)),
+    ];
+    let bound = bounds.into_iter().flatten().min_by_key(|(limit, _)| *limit);
     let deadline = bound.map(|(limit, _)| started + limit);
     let mut expired = std::pin::pin!(sleep_until(deadline.unwrap_or(started).into()));
-    let mut check = interval_at((clock::now() + HANGUP_CHECK).into(), HANGUP_CHECK);
+    // Those who came together shall not all ask together.
+    let first = clock::now() + check_every.mul_f32(0.5 + fastrand::f32());
+    let mut check = interval_at(first.into(), check_every);
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         // While something reads, hyper sees the client go, and an HTTP/2 stream's reset is always seen.
-        let unwatched = reader.is_none() && !traits.h2;
+        let reads = reader.as_ref().is_some_and(|reader| reader.on);
+        let unwatched = !reads && !traits.h2;
         tokio::select! {
             biased;
-            slot = &mut place => return slot.map_err(ProxyError::Refused),
+            slot = &mut place => return slot.map_err(|reason| refused(service, reason)),
             () = &mut expired, if deadline.is_some() => {
-                let (_, stage) = bound.expect("there is a deadline");
-                return Err(stage.passed(&timeouts));
+                return Err(match bound.expect("there is a deadline") {
+                    (limit, Stage::Call) => ProxyError::Deadline { limit, sent: false },
+                    (_, stage) => stage.passed(&timeouts, traits),
+                });
             }
-            more = read_on(&mut reader) => match more {
-                Read::More => {}
-                Read::Enough => reader = None,
-                Read::Failed(error) => return Err(error),
-            },
+            result = read_on(&mut reader), if reads => result?,
+            () = due(&mut pulse), if pulse.is_some() => {
+                let read = reader.as_ref().map_or(&[][..], |reader| reader.body.data());
+                pulse.as_mut().expect("it is due").beat(read);
+            }
             _ = check.tick(), if unwatched => {
                 if conn.hangup.peer_closed() {
                     return Err(ProxyError::ClientGone);
@@ -112,31 +160,36 @@ async fn wait(
     }
 }
 
-enum Read {
-    More,
-    /// All of it, or as much as may be held.
-    Enough,
-    /// The body broke off, or is malformed.
-    Failed(ProxyError),
+async fn due(pulse: &mut Option<&mut Pulse>) {
+    match pulse {
+        Some(pulse) => pulse.due().await,
+        None => std::future::pending().await,
+    }
 }
 
-async fn read_on(reader: &mut Option<(&mut Prefetched, &mut Charge<'_>)>) -> Read {
-    let Some((body, charge)) = reader else { return std::future::pending().await };
+/// Reads one more piece, and stops when that was the last or as much as may be held is. An error when the body breaks
+/// off, or is malformed.
+async fn read_on(reader: &mut Option<Reader<'_, '_>>) -> Result<(), ProxyError> {
+    let Some(Reader { body, charge, on }) = reader else { return std::future::pending().await };
     if body.bytes() >= PREFETCH {
-        return Read::Enough;
+        *on = false;
+        return Ok(());
     }
     let before = body.held();
     if !body.more().await {
-        return body.error().map_or(Read::Enough, |error| Read::Failed(fault::of_request_body(error)));
+        *on = false;
+        return body.error().map_or(Ok(()), |error| Err(fault::of_request_body(error)));
     }
     // Over the bound by one frame at most: it is read already, and nothing more will be.
-    if charge.add(body.held().saturating_sub(before)) { Read::More } else { Read::Enough }
+    *on = charge.add(body.held().saturating_sub(before));
+    Ok(())
 }
 
 /// What a waiting request holds from the start: its head, and for HTTP/2 the window that its sender may fill.
-fn held_by(parts: &request::Parts, traits: Traits, incoming: &Incoming) -> u64 {
+fn held_by(parts: &request::Parts, traits: Traits, body: &RequestBody) -> u64 {
     let headers: usize =
         parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + PER_HEADER).sum();
-    let window = if traits.h2 && !http_body::Body::is_end_stream(incoming) { STREAM_WINDOW } else { 0 };
-    (parts.uri.path().len() + headers) as u64 + u64::from(window)
+    let window = if traits.h2 && !body.is_end_stream() { STREAM_WINDOW } else { 0 };
+    let read = if let RequestBody::Prefetched(body) = body { body.held() } else { 0 };
+    (parts.uri.path().len() + headers) as u64 + u64::from(window) + read
 }

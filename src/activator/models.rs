@@ -30,7 +30,7 @@ use crate::proxy::host::without_port;
 use crate::proxy::server::Conn;
 
 pub mod json;
-mod list;
+pub mod list;
 pub mod message;
 pub mod multipart;
 pub mod path;

@@ -22,7 +22,8 @@ use crate::activator::wake::Wakeups;
 use crate::autoscaler::Autoscaler;
 use crate::clock;
 use crate::config::spec::{
-    Buffer, Concurrency, Limits, Models, Probe, ProcessSpec, Protocol, Resources, Scaling, ServiceKey, ServiceSpec, Source, Timeouts, Workload,
+    Buffer, Concurrency, Limits, Models, Probe, ProcessSpec, Protocol, Resources, Scaling, ServiceKey,
+    ServiceSpec, Source, Timeouts, Workload,
 };
 use crate::drain::Drain;
 use crate::events::{Events, Kind};

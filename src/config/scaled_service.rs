@@ -15,8 +15,8 @@ use super::problem::{Pos, Sink};
 use super::quantity::{DURATION_MAX, SIZE_MAX};
 use super::scaling::Knobs;
 use super::spec::{
-    Buffer, Concurrency, Limits, Models, NoWake, Probe, ProcessSpec, Protocol, PythonSpec, Resources, ServiceSpec,
-    TargetRef, Timeouts, Workload,
+    Buffer, Concurrency, Limits, Models, NoWake, Probe, ProcessSpec, Protocol, PythonSpec, Resources,
+    ServiceSpec, TargetRef, Timeouts, Workload,
 };
 
 /// The apiVersion.

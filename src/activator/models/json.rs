@@ -127,7 +127,8 @@ impl Finder {
 
     fn is_key(&self, text: &[u8]) -> bool {
         let plain = &text[1..text.len() - 1];
-        plain == self.key.as_bytes() || (plain.contains(&b'\\') && self::text(text).as_deref() == Some(self.key))
+        plain == self.key.as_bytes()
+            || (plain.contains(&b'\\') && self::text(text).as_deref() == Some(self.key))
     }
 }
 
@@ -282,7 +283,6 @@ mod tests {
         }
     }
 
-    const PIECES: [&str; 14] = [
-        "\"model\"", "\"mod\\u0065l\"", "\"a\"", ":", ":", ",", ",", "1", "{", "}", "[", "]", "\\", " \n",
-    ];
+    const PIECES: [&str; 14] =
+        ["\"model\"", "\"mod\\u0065l\"", "\"a\"", ":", ":", ",", ",", "1", "{", "}", "[", "]", "\\", " \n"];
 }

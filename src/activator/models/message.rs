@@ -113,7 +113,8 @@ mod tests {
 
     #[test]
     fn the_field_is_found_behind_others() {
-        let fields = [&[0x10, 0x96, 0x01][..], b"\x1a\x02xy", b"\x21abcdefgh", b"\x2dabcd", b"\x0a\x04iris"].concat();
+        let fields =
+            [&[0x10, 0x96, 0x01][..], b"\x1a\x02xy", b"\x21abcdefgh", b"\x2dabcd", b"\x0a\x04iris"].concat();
         for step in 1..9 {
             assert_eq!(find(&message(&fields), step), Ok(b"iris".to_vec()));
             assert_eq!(find(&message(&fields[..fields.len() - 6]), step), Err("absent"));
@@ -128,7 +129,10 @@ mod tests {
         assert_eq!(find(&message(b"\x0a\x7firis"), 1), Err("bad"), "longer than the message");
         assert_eq!(find(&message(b"\x0b"), 1), Err("bad"), "a group");
         assert_eq!(find(&message(&[0xff; 11]), 1), Err("bad"), "a number without end");
-        assert_eq!(find(&message(&[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]), 1), Err("bad"));
+        assert_eq!(
+            find(&message(&[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1]), 1),
+            Err("bad")
+        );
     }
 
     proptest! {

@@ -82,7 +82,10 @@ fn call(method: &str) -> Asks<'static> {
 }
 
 fn body(headers: &HeaderMap) -> Asks<'static> {
-    if headers.get(CONTENT_ENCODING).is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    if headers
+        .get(CONTENT_ENCODING)
+        .is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"))
+    {
         return Asks::Unreadable("the body is compressed (Content-Encoding)");
     }
     let form = headers.get(CONTENT_TYPE).and_then(|kind| multipart::Finder::new(KEY, kind));
