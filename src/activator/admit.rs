@@ -30,6 +30,16 @@ const MOST_DISPLACED: usize = 8;
 /// What one header costs in memory beyond its bytes.
 const PER_HEADER: usize = 32;
 
+/// A request that waits.
+struct Waiting<'r> {
+    service: &'r Service,
+    conn: &'r Conn,
+    traits: Traits,
+    started: Instant,
+    /// How often its connection is asked whether the peer is still there.
+    check: Duration,
+}
+
 /// Reads a body while its request waits.
 struct Reader<'r, 's> {
     body: &'r mut Prefetched,
@@ -59,7 +69,8 @@ pub async fn in_line(
     let check = if body.is_end_stream() { SELDOM } else { HANGUP_CHECK };
     let mut body = body.prefetched();
     let reader = body.as_deref_mut().map(|body| Reader { body, charge: &mut charge, on: read });
-    let permit = wait(service, conn, traits, place, started, check, reader, pulse).await?;
+    let waiting = Waiting { service, conn, traits, started, check };
+    let permit = waiting.wait(place, reader, pulse).await?;
     Ok((permit, body.map(|body| body.into_body()).unwrap_or_default()))
 }
 
@@ -72,7 +83,7 @@ pub async fn again(
     started: Instant,
 ) -> Result<Permit, ProxyError> {
     service.poke_if_stuck();
-    wait(service, conn, traits, place, started, HANGUP_CHECK, None, None).await
+    Waiting { service, conn, traits, started, check: HANGUP_CHECK }.wait(place, None, None).await
 }
 
 /// Room for a request's bytes, if need be at the cost of who has the most in the line: a flood must not keep others
@@ -109,51 +120,52 @@ fn refuse_if_failing(service: &Service) -> Result<(), ProxyError> {
     Err(ProxyError::Refused(trouble.refusal(now)))
 }
 
-async fn wait(
-    service: &Service,
-    conn: &Conn,
-    traits: Traits,
-    mut place: Place,
-    started: Instant,
-    check_every: Duration,
-    mut reader: Option<Reader<'_, '_>>,
-    mut pulse: Option<&mut Pulse>,
-) -> Result<Permit, ProxyError> {
-    let timeouts = service.spec().timeouts;
-    let some = |limit: Duration| (limit > Duration::ZERO).then_some(limit);
-    let bounds = [
-        some(timeouts.activation).map(|limit| (limit, Stage::Activation)),
-        some(timeouts.request).map(|limit| (limit, Stage::Request)),
-        traits.grpc_timeout.map(|limit| (limit, Stage::Call)),
-    ];
-    let bound = bounds.into_iter().flatten().min_by_key(|(limit, _)| *limit);
-    let deadline = bound.map(|(limit, _)| started + limit);
-    let mut expired = std::pin::pin!(sleep_until(deadline.unwrap_or(started).into()));
-    // Those who came together shall not all ask together.
-    let first = clock::now() + check_every.mul_f32(0.5 + fastrand::f32());
-    let mut check = interval_at(first.into(), check_every);
-    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        // While something reads, hyper sees the client go, and an HTTP/2 stream's reset is always seen.
-        let reads = reader.as_ref().is_some_and(|reader| reader.on);
-        let unwatched = !reads && !traits.h2;
-        tokio::select! {
-            biased;
-            slot = &mut place => return slot.map_err(|reason| refused(service, reason)),
-            () = &mut expired, if deadline.is_some() => {
-                return Err(match bound.expect("there is a deadline") {
-                    (limit, Stage::Call) => ProxyError::Deadline { limit, sent: false },
-                    (_, stage) => stage.passed(&timeouts, traits),
-                });
-            }
-            result = read_on(&mut reader), if reads => result?,
-            () = due(&mut pulse), if pulse.is_some() => {
-                let read = reader.as_ref().map_or(&[][..], |reader| reader.body.data());
-                pulse.as_mut().expect("it is due").beat(read);
-            }
-            _ = check.tick(), if unwatched => {
-                if conn.hangup.peer_closed() {
-                    return Err(ProxyError::ClientGone);
+// === impl Waiting ===
+
+impl Waiting<'_> {
+    async fn wait(
+        self,
+        mut place: Place,
+        mut reader: Option<Reader<'_, '_>>,
+        mut pulse: Option<&mut Pulse>,
+    ) -> Result<Permit, ProxyError> {
+        let Self { service, conn, traits, started, check } = self;
+        let timeouts = service.spec().timeouts;
+        let some = |limit: Duration| (limit > Duration::ZERO).then_some(limit);
+        let bounds = [
+            some(timeouts.activation).map(|limit| (limit, Stage::Activation)),
+            some(timeouts.request).map(|limit| (limit, Stage::Request)),
+            traits.grpc_timeout.map(|limit| (limit, Stage::Call)),
+        ];
+        let bound = bounds.into_iter().flatten().min_by_key(|(limit, _)| *limit);
+        let deadline = bound.map(|(limit, _)| started + limit);
+        let mut expired = std::pin::pin!(sleep_until(deadline.unwrap_or(started).into()));
+        // Those who came together shall not all ask together.
+        let first = clock::now() + check.mul_f32(0.5 + fastrand::f32());
+        let mut look = interval_at(first.into(), check);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // While something reads, hyper sees the client go, and an HTTP/2 stream's reset is always seen.
+            let reads = reader.as_ref().is_some_and(|reader| reader.on);
+            let unwatched = !reads && !traits.h2;
+            tokio::select! {
+                biased;
+                slot = &mut place => return slot.map_err(|reason| refused(service, reason)),
+                () = &mut expired, if deadline.is_some() => {
+                    return Err(match bound.expect("there is a deadline") {
+                        (limit, Stage::Call) => ProxyError::Deadline { limit, sent: false },
+                        (_, stage) => stage.passed(&timeouts, traits),
+                    });
+                }
+                result = read_on(&mut reader), if reads => result?,
+                () = due(&mut pulse), if pulse.is_some() => {
+                    let read = reader.as_ref().map_or(&[][..], |reader| reader.body.data());
+                    pulse.as_mut().expect("it is due").beat(read);
+                }
+                _ = look.tick(), if unwatched => {
+                    if conn.hangup.peer_closed() {
+                        return Err(ProxyError::ClientGone);
+                    }
                 }
             }
         }

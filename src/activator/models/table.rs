@@ -78,14 +78,11 @@ impl Table {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        match known.is_empty() {
-            true => format!("there is no model {:?}, nor any other", shown(name)),
-            false => format!(
-                "there is no model {:?}; known: {}{more} (GET /v1/models lists them)",
-                shown(name),
-                known.join(", ")
-            ),
+        if known.is_empty() {
+            return format!("there is no model {:?}, nor any other", shown(name));
         }
+        let known = known.join(", ");
+        format!("there is no model {:?}; known: {known}{more} (GET /v1/models lists them)", shown(name))
     }
 }
 
