@@ -172,6 +172,9 @@ async fn read(incoming: Incoming, mut finder: Finder) -> Result<(String, Request
         if !body.more().await {
             return Err(match body.error() {
                 Some(error) => fault::of_request_body(error),
+                None if body.data().is_empty() => {
+                    ProxyError::NoModel(finder.is_missing("the body is empty: it has"))
+                }
                 None => ProxyError::NoModel(finder.is_missing("the body ends in the middle, and has")),
             });
         }

@@ -16,7 +16,7 @@ const PREFIX: usize = 5;
 /// Bytes of a 64-bit number at most.
 const LONGEST_NUMBER: usize = 10;
 
-const COMPRESSED: &str = "the message is compressed: name the service by its host, or send it plain";
+const COMPRESSED: &str = "the message is compressed";
 const NO_MESSAGE: &str = "the body is not a protobuf message";
 
 const VARINT: u64 = 0;
