@@ -11,6 +11,7 @@ mod defaults;
 pub mod field;
 pub mod files;
 pub mod flags;
+pub mod heartbeat;
 pub mod load;
 pub mod meta;
 pub mod models;

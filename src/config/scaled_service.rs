@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::annotations;
 use super::decode::{At, Field, Fields};
+use super::heartbeat;
 use super::meta::Meta;
 use super::models;
 use super::names::{self, HOST_FORM, LABEL_FORM, PYTHON_VERSION_FORM};
@@ -37,8 +38,6 @@ pub const BUFFER_BYTES: RangeInclusive<u64> = 1..=SIZE_MAX;
 pub const TIMEOUT: RangeInclusive<Duration> = Duration::ZERO..=DURATION_MAX;
 /// Rates in requests per second.
 pub const RATE: RangeInclusive<f64> = 0.0..=1e9;
-/// `heartbeat`; 0 = none.
-pub const HEARTBEAT: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_hours(1);
 /// Host names of one service.
 pub const HOSTS_MAX: usize = 64;
 /// `noWake` rules of one service: each is compared with every request at zero.
@@ -90,7 +89,7 @@ pub fn read(object: &Node, sink: &Sink) -> Option<Declared> {
     let claimed = f.take("hosts").map(|v| claimed_hosts(&v)).unwrap_or_default();
     hosts.extend(claimed.iter().map(|h| h.value.clone()));
     let models = f.take("models").map(|v| models::claimed(&v)).unwrap_or_default();
-    let heartbeat = f.take("heartbeat").and_then(|v| heartbeat(&v)).unwrap_or_default();
+    let heartbeat = f.take("heartbeat").and_then(|v| heartbeat::read(&v)).unwrap_or_default();
     let spec = ServiceSpec {
         source: meta.source(sink, object),
         port,
@@ -315,12 +314,6 @@ fn limits(f: Fields<'_>) -> Limits {
     }
     f.finish();
     limits
-}
-
-fn heartbeat(v: &Field<'_>) -> Option<Duration> {
-    let found = v.duration(Duration::ZERO..=*HEARTBEAT.end())?;
-    let good = found.is_zero() || HEARTBEAT.contains(&found);
-    if good { Some(found) } else { v.wrong("0s for none, or from 100ms to 1h") }
 }
 
 fn no_wake(v: &Field<'_>) -> Vec<NoWake> {

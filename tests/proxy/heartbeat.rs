@@ -17,7 +17,9 @@ fn slow(lab: &Lab, setup: Setup, gate: &str) -> Yaml {
     let record = lab.text_path("llm.jsonl");
     let program = testapp_path().to_str().unwrap();
     let app = [program, "--port", "$(PORT)", "--record", &record, "--start-gate", gate];
-    service(lab, setup, "llm", &app).set("heartbeat", "100ms")
+    // The app's readiness, not the queue-proxy's: that listens at once, and would have the slots.
+    let ready = json!({"httpGet": {"path": "/healthz"}});
+    service(lab, setup, "llm", &app).set("heartbeat", "100ms").set("readiness", ready)
 }
 
 fn events(host: &str) -> Call {
@@ -244,4 +246,5 @@ async fn who_reads_nothing_holds_no_slot_for_ever() {
     })
     .await;
     serve.wait_service("llm", "its slot is free again", |s| s["in_flight"] == 0 && s["queued"] == 0).await;
+    outcomes(&serve, "client_gone", 1).await; // It had begun.
 }
