@@ -52,6 +52,7 @@ mod h2_raw;
 mod heartbeat;
 mod hop;
 mod limits;
+mod model_clients;
 mod models;
 mod overload;
 mod probing;
