@@ -133,8 +133,8 @@ impl Exposition {
                 .refusals()
                 .map(|(reason, count)| {
                     counter(
-                        "pilotlight_unrouted_refused_total",
-                        "Requests refused before it was known which service they are for.",
+                        "pilotlight_invalid_requests_total",
+                        "Requests refused for how they were sent, before they were looked at.",
                         &[("reason", reason)],
                         count,
                     )

@@ -13,6 +13,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntCounter, Opts};
 
 use super::fault::{AppFault, Telling};
+use super::heartbeat::Outcome;
 use crate::clock;
 use crate::config::spec::ServiceKey;
 
@@ -33,10 +34,8 @@ pub enum Ejected {
     NotReady,
 }
 
-/// Why requests are refused before it is known which service they are for: `ProxyError`'s codes, and what is no HTTP
-/// at all to hyper.
-const UNROUTED: [&str; 6] =
-    ["bad_request", "head_too_large", MALFORMED, "no_host", "no_such_service", "target_too_long"];
+/// Why requests are refused before they are looked at: `ProxyError`'s codes, and what is no HTTP at all to hyper.
+const INVALID: [&str; 4] = ["bad_request", "head_too_large", MALFORMED, "target_too_long"];
 /// What hyper answers by itself.
 pub const MALFORMED: &str = "malformed";
 
@@ -45,7 +44,7 @@ pub const MALFORMED: &str = "malformed";
 pub struct Connections {
     open: AtomicU64,
     total: AtomicU64,
-    unrouted: [AtomicU64; UNROUTED.len()],
+    invalid: [AtomicU64; INVALID.len()],
 }
 
 /// One open connection.
@@ -56,7 +55,7 @@ pub struct OpenConnection(());
 static CONNECTIONS: Connections = Connections {
     open: AtomicU64::new(0),
     total: AtomicU64::new(0),
-    unrouted: [const { AtomicU64::new(0) }; UNROUTED.len()],
+    invalid: [const { AtomicU64::new(0) }; INVALID.len()],
 };
 
 /// One service's counters.
@@ -78,6 +77,8 @@ pub struct ServiceMetrics {
     failed_starts: IntCounter,
     start_time: Histogram,
     retries: IntCounter,
+    /// By [`Outcome`], in its order.
+    heartbeats: [IntCounter; 3],
     /// By [`Ejected`], in its order.
     ejections: [IntCounter; 3],
     request_bytes: IntCounter,
@@ -97,6 +98,11 @@ impl ServiceMetrics {
         let ejections = |reason: Ejected| {
             let opts = opts(key, "pilotlight_ejections_total", "Times that a replica left the set.");
             IntCounter::with_opts(opts.const_label("reason", reason.as_str())).expect("constant names")
+        };
+        let heartbeats = |outcome: Outcome| {
+            let help = "Event streams that began before an app answered, by what came of them.";
+            let opts = opts(key, "pilotlight_heartbeat_streams_total", help);
+            IntCounter::with_opts(opts.const_label("outcome", outcome.as_str())).expect("constant names")
         };
         Self {
             key: key.clone(),
@@ -126,6 +132,7 @@ impl ServiceMetrics {
                 "pilotlight_retries_total",
                 "Requests that were sent again because no app had read them.",
             ),
+            heartbeats: [Outcome::Stream, Outcome::Aborted, Outcome::ClientGone].map(heartbeats),
             ejections: [Ejected::Unreachable, Ejected::Broken, Ejected::NotReady].map(ejections),
             request_bytes: counter(
                 "pilotlight_request_bytes_total",
@@ -221,6 +228,11 @@ impl ServiceMetrics {
         self.start_time.observe(took.as_secs_f64());
     }
 
+    /// A stream that had begun with heartbeats is over.
+    pub fn heartbeat(&self, outcome: Outcome) {
+        self.heartbeats[outcome as usize].inc();
+    }
+
     /// All of it, for an exposition.
     pub fn collect(&self) -> Vec<MetricFamily> {
         let mut families = Vec::new();
@@ -241,8 +253,8 @@ impl ServiceMetrics {
         let counters =
             [&self.starts, &self.failed_starts, &self.retries, &self.request_bytes, &self.response_bytes];
         // Hundreds of services at rest: what most never count is left out until they do.
-        let ejections = self.ejections.iter().filter(|counter| counter.get() > 0);
-        for counter in counters.into_iter().chain(ejections) {
+        let rare = self.ejections.iter().chain(&self.heartbeats).filter(|counter| counter.get() > 0);
+        for counter in counters.into_iter().chain(rare) {
             families.extend(counter.collect());
         }
         families
@@ -292,9 +304,9 @@ impl Connections {
         self.total.load(Ordering::Relaxed)
     }
 
-    /// A request on one of them was refused, for this reason, before it was known which service it is for.
+    /// A request on one of them was refused, for this reason, before it was looked at.
     pub fn refused(&self, reason: &str) {
-        let counted = UNROUTED.iter().zip(&self.unrouted).find(|(known, _)| **known == reason);
+        let counted = INVALID.iter().zip(&self.invalid).find(|(known, _)| **known == reason);
         debug_assert!(counted.is_some(), "bug: {reason} is not in the list");
         if let Some((_, count)) = counted {
             count.fetch_add(1, Ordering::Relaxed);
@@ -303,7 +315,7 @@ impl Connections {
 
     /// Requests refused so far, by reason.
     pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        UNROUTED.into_iter().zip(&self.unrouted).map(|(why, count)| (why, count.load(Ordering::Relaxed)))
+        INVALID.into_iter().zip(&self.invalid).map(|(why, count)| (why, count.load(Ordering::Relaxed)))
     }
 }
 
