@@ -31,6 +31,7 @@ fn flags(config: &QueueProxyConfig) -> Vec<String> {
     let values = [
         ("listen", config.listen.to_string()),
         ("app", config.app.to_string()),
+        ("grpc-app", config.grpc_app.map_or_else(String::new, |addr| addr.to_string())),
         ("admin", config.admin.to_string()),
         ("concurrency", config.concurrency.limit.to_string()),
         ("queue", config.concurrency.queue.to_string()),
