@@ -1,6 +1,9 @@
 //! A second reading of HTTP/1.1 requests, by the letter of RFC 9112 and nothing beyond it: what this reads, every
 //! server reads the same. Made to be compared with, so it is slow, plain, and shares no code with what it judges.
 
+/// Names in lower case, values without the blanks around them.
+pub type Fields = Vec<(Vec<u8>, Vec<u8>)>;
+
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
@@ -10,12 +13,12 @@ pub struct Message {
     pub target: Vec<u8>,
     /// HTTP/1.0 otherwise.
     pub http_11: bool,
-    /// Names in lower case, values without the blanks around them.
-    pub fields: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Of its head.
+    pub fields: Fields,
     /// Without chunks' sizes.
     pub body: Vec<u8>,
     /// Of a chunked body.
-    pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
+    pub trailers: Fields,
 }
 
 /// Why there is no further message.
@@ -153,7 +156,7 @@ fn body(bytes: &mut &[u8], message: &mut Message, length: Length) -> Result<(), 
 }
 
 /// Lines up to the empty one.
-fn fields(bytes: &mut &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Stop> {
+fn fields(bytes: &mut &[u8]) -> Result<Fields, Stop> {
     let mut fields = Vec::new();
     loop {
         let line = line(bytes)?;

@@ -120,7 +120,7 @@ impl Model {
     fn record(&mut self, at: Duration, value: f64, length: Duration) {
         let second = at.as_secs();
         if let Some(first) = self.first {
-            if second + 1 <= self.last && Duration::from_secs(self.last - second) >= length {
+            if second < self.last && Duration::from_secs(self.last - second) >= length {
                 return;
             }
             if second > self.last && Duration::from_secs(second - self.last) >= length {
