@@ -162,7 +162,8 @@ fuzz_target!(|input: (u64, bool, Vec<Step>)| {
             Step::RefuseAll => {
                 let mut refused: Vec<u32> = dispatch.take_waiting().into_iter().map(|(_, who)| who).collect();
                 let mut expected: Vec<u32> = waiting.drain(..).map(|waiter| waiter.who).collect();
-                (refused.sort_unstable(), expected.sort_unstable());
+                refused.sort_unstable();
+                expected.sort_unstable();
                 assert_eq!(refused, expected);
             }
             Step::Finish(_) | Step::GoBack { .. } | Step::Cancel(_) => {}
