@@ -11,6 +11,9 @@ use crate::support::{
 async fn what_is_in_flight_finishes_and_keep_alive_ends() {
     for setup in Setup::ALL {
         let mut way = Way::through(setup).limit(2).start().await;
+        // It rests, and has nothing to finish.
+        let mut resting = Wire::open(way.traffic, false).await.unwrap();
+        let _ = resting.send(way.get("/").id("resting")).await.unwrap();
         let gate = way.lab.gate("end");
         let mut raw = Raw::connect(way.traffic).await;
         raw.send(format!(
@@ -19,9 +22,6 @@ async fn what_is_in_flight_finishes_and_keep_alive_ends() {
         ))
         .await;
         let h2 = way.send(way.get(&format!("/hold?file={gate}")).id("h2").h2());
-        // It rests, and has nothing to finish.
-        let mut resting = Wire::open(way.traffic, false).await.unwrap();
-        let _ = resting.send(way.get("/").id("resting")).await.unwrap();
         way.reached("h1").await;
         way.reached("h2").await;
         let waits = way.send(way.get("/").id("waits"));

@@ -5,8 +5,7 @@ use std::process::Command;
 
 use parking_lot::Mutex;
 
-use crate::h2_front::Hop;
-use crate::support::{Call, LONG, Lab, host};
+use crate::support::{Call, LONG, Lab, Setup, Way, host};
 
 /// A Python with these packages: made once for all runs, under `target/`.
 fn python(name: &str, requirements: &[&str], import: &str) -> String {
@@ -50,38 +49,37 @@ fn script(name: &str) -> String {
     format!("{}/tests/proxy/py/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-async fn every_kind_of_call(hop: Hop, protocol: &'static str) {
+async fn every_kind_of_call(setup: Setup, protocol: &'static str) {
     let python = python("grpcio", &["grpcio==1.80.1"], "grpc");
-    let lab = Lab::new();
-    let app = format!("{python} {} APP_PORT", script("grpc_app.py"));
-    let front = hop.setup().protocol(protocol).command(lab, &app).await;
-    let (addr, dir) = (front.addr.to_string(), front.lab.dir().to_str().unwrap().to_owned());
-    until_ok(&python, &[&script("grpc_client.py"), &addr, &front.host(), &dir]).await;
-    front.settled().await;
+    let app = [&*python, &script("grpc_app.py"), "$(PORT)"];
+    let way = Way::through(setup).protocol(protocol).app(&app).cold().start().await;
+    let (addr, dir) = (way.traffic.to_string(), way.lab.dir().to_str().unwrap().to_owned());
+    until_ok(&python, &[&script("grpc_client.py"), &addr, &way.host(), &dir]).await;
+    way.idle().await;
     // An HTTP/1 request reaches the same app over HTTP/2. What is not gRPC it resets or answers, as its version likes.
-    let reply = front.get("/test.Test/Unary").send(front.addr).await.unwrap();
+    let reply = way.get("/test.Test/Unary").send(way.traffic).await.unwrap();
     let answered = reply.status != 502 || reply.error(502, "app").contains("stream error received");
-    assert!(answered, "{hop:?} {protocol}: {reply}");
+    assert!(answered, "{way} {protocol}: {reply}");
 }
 
 #[tokio::test]
 async fn every_kind_of_call_through_a_queue_proxy() {
-    every_kind_of_call(Hop::QueueProxy, "auto").await;
+    every_kind_of_call(Setup::QueueProxy, "auto").await;
 }
 
 #[tokio::test]
 async fn every_kind_of_call_through_serve_from_zero() {
-    every_kind_of_call(Hop::Serve, "auto").await;
+    every_kind_of_call(Setup::Activator, "auto").await;
 }
 
 #[tokio::test]
 async fn every_kind_of_call_through_both() {
-    every_kind_of_call(Hop::Both, "auto").await;
+    every_kind_of_call(Setup::Both, "auto").await;
 }
 
 #[tokio::test]
 async fn every_kind_of_call_when_told_h2c() {
-    every_kind_of_call(Hop::QueueProxy, "h2c").await;
+    every_kind_of_call(Setup::QueueProxy, "h2c").await;
 }
 
 #[tokio::test]

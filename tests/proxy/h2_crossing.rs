@@ -3,28 +3,27 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::h2_apps::{Count, h2_only, listen};
-use crate::h2_front::Hop;
 use crate::h2_raw::{DATA, END_STREAM, HEADERS, RST_STREAM, RawH2, frame, request};
-use crate::support::{Call, SOON, holds, wait_until};
+use crate::support::{Call, SOON, Setup, Way, holds, wait_until};
 
 #[tokio::test]
 async fn auto_finds_an_app_that_speaks_http2_alone() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let app = h2_only(super::h2_apps::Asked::echo).await;
-        let front = hop.setup().app(app).await;
+        let way = Way::through(setup).at(app).cold().start().await;
         for (n, h2) in [false, true, false].into_iter().enumerate() {
-            let call = Call::post(&front.host(), "/echo", "hello").header("te", "trailers");
+            let call = way.post("/echo", "hello").header("te", "trailers");
             let call = call.header("cookie", "a=1").header("cookie", "b=2");
-            let reply = if h2 { call.h2() } else { call }.send(front.addr).await.unwrap();
-            assert_eq!((reply.status, reply.text()), (200, "hello".into()), "{hop:?} {n}: {reply}");
-            assert_eq!(reply.header("x-authority"), front.host(), "{hop:?} {n}");
-            assert_eq!(reply.header("x-te"), "trailers", "{hop:?} {n}");
-            assert_eq!(reply.trailers.get("x-end").unwrap(), "1", "{hop:?} {n}");
+            let reply = if h2 { call.h2() } else { call }.send(way.traffic).await.unwrap();
+            assert_eq!((reply.status, reply.text()), (200, "hello".into()), "{way} {n}: {reply}");
+            assert_eq!(reply.header("x-authority"), way.host(), "{way} {n}");
+            assert_eq!(reply.header("x-te"), "trailers", "{way} {n}");
+            assert_eq!(reply.trailers.get("x-end").unwrap(), "1", "{way} {n}");
             if h2 {
-                assert_eq!(reply.header("x-cookie"), "a=1; b=2", "{hop:?} {n}");
+                assert_eq!(reply.header("x-cookie"), "a=1; b=2", "{way} {n}");
             }
         }
-        front.settled().await;
+        way.idle().await;
     }
 }
 
@@ -57,14 +56,14 @@ async fn strict_h1(seen: std::sync::Arc<parking_lot::Mutex<Vec<String>>>) -> std
 #[tokio::test]
 async fn an_ordinary_app_gets_nothing_odd_from_http1_and_one_question_from_http2() {
     let seen = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
-    let front = Hop::QueueProxy.setup().app(strict_h1(seen.clone()).await).await;
+    let way = Way::through(Setup::QueueProxy).at(strict_h1(seen.clone()).await).start().await;
     for _ in 0..3 {
-        assert_eq!(front.get("/").send(front.addr).await.unwrap().status, 200);
+        assert_eq!(way.get("/").send(way.traffic).await.unwrap().status, 200);
     }
     assert!(seen.lock().iter().all(|line| line == "GET / HTTP/1.1"), "{:?}", seen.lock());
     let mut calls = tokio::task::JoinSet::new();
     for _ in 0..8 {
-        calls.spawn(front.get("/").h2().send(front.addr));
+        calls.spawn(way.get("/").h2().send(way.traffic));
     }
     for reply in calls.join_all().await {
         assert_eq!(reply.unwrap().status, 200);
@@ -97,9 +96,9 @@ async fn silence_is_no_answer_for_good() {
         }
     })
     .await;
-    let front = Hop::QueueProxy.setup().app(app).await;
+    let way = Way::through(Setup::QueueProxy).at(app).start().await;
     for _ in 0..2 {
-        let reply = front.get("/").h2().send(front.addr).await.unwrap();
+        let reply = way.get("/").h2().send(way.traffic).await.unwrap();
         assert_eq!((reply.status, reply.text()), (200, "ok".into()));
     }
     assert_eq!(asked.get(), 1, "not asked again at once");
@@ -107,7 +106,7 @@ async fn silence_is_no_answer_for_good() {
 
 #[tokio::test]
 async fn heads_without_bodies_cross_both_ways() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let h2_app = h2_only(|mut asked: super::h2_apps::Asked| async move {
             let code = asked.request.uri().query().and_then(|query| query.strip_prefix("code="));
             let length = if code.is_none() { "1000" } else { "0" };
@@ -116,29 +115,29 @@ async fn heads_without_bodies_cross_both_ways() {
             let _ = asked.answer.send_response(head.body(()).unwrap(), true);
         })
         .await;
-        let fronts =
-            [hop.setup().protocol("http1").testapp().await, hop.setup().protocol("h2c").app(h2_app).await];
-        for (front, app) in fronts.iter().zip(["h1", "h2"]) {
+        let to_h1 = Way::through(setup).protocol("http1").start().await;
+        let to_h2 = Way::through(setup).protocol("h2c").at(h2_app).start().await;
+        for (way, app) in [(to_h1, "h1"), (to_h2, "h2")] {
             for h2 in [false, true] {
                 let wire = |call: Call| if h2 { call.h2() } else { call };
-                let call = wire(front.get("/bytes?n=1000").method("HEAD"));
-                let reply = call.send(front.addr).await.unwrap();
-                assert_eq!((reply.status, reply.body.len()), (200, 0), "{hop:?} {app} {h2}: {reply}");
-                assert_eq!(reply.header("content-length"), "1000", "{hop:?} {app} {h2}");
-                let code = wire(front.get("/status?code=204")).send(front.addr).await.unwrap();
-                assert_eq!((code.status, code.body.len()), (204, 0), "{hop:?} {app} {h2}: {code}");
+                let call = wire(way.get("/bytes?n=1000").method("HEAD"));
+                let reply = call.send(way.traffic).await.unwrap();
+                assert_eq!((reply.status, reply.body.len()), (200, 0), "{way} {app} {h2}: {reply}");
+                assert_eq!(reply.header("content-length"), "1000", "{way} {app} {h2}");
+                let code = wire(way.get("/status?code=204")).send(way.traffic).await.unwrap();
+                assert_eq!((code.status, code.body.len()), (204, 0), "{way} {app} {h2}: {code}");
             }
-            front.settled().await;
+            way.idle().await;
         }
     }
 }
 
 #[tokio::test]
 async fn empty_data_and_a_length_that_is_wrong() {
-    for hop in Hop::ALL {
-        let front = hop.setup().protocol("http1").testapp().await;
-        let mut raw = RawH2::connect(front.addr, &[]).await;
-        let host = front.host();
+    for setup in Setup::ALL {
+        let way = Way::through(setup).protocol("http1").start().await;
+        let mut raw = RawH2::connect(way.traffic, &[]).await;
+        let host = way.host();
         let mut send = async |stream: u32, length: &str, parts: &[&[u8]]| {
             raw.request(stream, 0, &request("POST", &host, "/echo", &[("content-length", length)])).await;
             for (i, part) in parts.iter().enumerate() {
@@ -161,24 +160,24 @@ async fn empty_data_and_a_length_that_is_wrong() {
                 }
             }
         };
-        assert_eq!(send(1, "4", &[b"", b"ab", b"", b"cd", b""]).await, Ok(b"abcd".to_vec()), "{hop:?}");
-        assert!(send(3, "4", &[b"abc"]).await.is_err(), "{hop:?}: too short");
-        assert!(send(5, "4", &[b"abc", b"de"]).await.is_err(), "{hop:?}: too long");
+        assert_eq!(send(1, "4", &[b"", b"ab", b"", b"cd", b""]).await, Ok(b"abcd".to_vec()), "{way}");
+        assert!(send(3, "4", &[b"abc"]).await.is_err(), "{way}: too short");
+        assert!(send(5, "4", &[b"abc", b"de"]).await.is_err(), "{way}: too long");
         // The connection to the app ended with the broken request, and no part of it became another.
-        let reply = front.get("/").send(front.addr).await.unwrap();
+        let reply = way.get("/").send(way.traffic).await.unwrap();
         assert_eq!(reply.status, 200);
         wait_until(SOON, "nothing is left at the app", async || {
-            let stats = front.get("/stats").send(front.addr).await?.json();
+            let stats = way.get("/stats").send(way.traffic).await?.json();
             holds(stats["in_flight"] == 0, stats)
         })
         .await;
-        front.settled().await;
+        way.idle().await;
     }
 }
 
 #[tokio::test]
 async fn informational_answers_of_an_http2_app_are_dropped() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let app = h2_only(|mut asked: super::h2_apps::Asked| async move {
             for code in [100, 102, 103] {
                 let head = http::Response::builder().status(code).header("link", "</x>").body(()).unwrap();
@@ -187,11 +186,11 @@ async fn informational_answers_of_an_http2_app_are_dropped() {
             asked.ok("final");
         })
         .await;
-        let front = hop.setup().protocol("h2c").app(app).await;
+        let way = Way::through(setup).protocol("h2c").at(app).start().await;
         for h2 in [false, true] {
-            let call = front.get("/");
-            let reply = if h2 { call.h2() } else { call }.send(front.addr).await.unwrap();
-            assert_eq!((reply.status, reply.text()), (200, "final".into()), "{hop:?}: {reply}");
+            let call = way.get("/");
+            let reply = if h2 { call.h2() } else { call }.send(way.traffic).await.unwrap();
+            assert_eq!((reply.status, reply.text()), (200, "final".into()), "{way}: {reply}");
             assert_eq!(reply.header("link"), "");
         }
     }

@@ -10,8 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::hop::{ALL, Hop, Kind, Setup, value};
-use crate::support::{Call, LONG, Lab, QueueProxy, SOON, Wire, holds, host, tally, wait_until};
+use crate::support::{Call, LONG, Lab, QueueProxy, SOON, Setup, Way, Wire, holds, host, tally, wait_until};
 
 /// An app that keeps connections alive, says nothing of closing, and closes each after this long without a request.
 /// Counts requests, and answers with the number of the one.
@@ -108,11 +107,8 @@ async fn retries_have_a_budget_and_a_dead_replica_is_not_hammered() {
         *codes.entry(code).or_insert(0) += 1;
     }
     assert!(codes["retry_budget"] > 50 && codes["app_error"] > 0, "{codes:?}");
-    let text = serve.admin("/metrics").await.text();
-    let (retries, ejections) = (
-        value(&text, "pilotlight_retries_total"),
-        value(&text, "pilotlight_ejections_total{reason=\"unreachable\"}"),
-    );
+    let retries = serve.metric("pilotlight_retries_total").await;
+    let ejections = serve.metric("pilotlight_ejections_total{reason=\"unreachable\"}").await;
     // 100 to begin with, a fifth of what came, and ten for each second that a slow machine took.
     assert!(
         (50.0..=100.0 + 0.2 * REQUESTS as f64 + 300.0).contains(&retries),
@@ -123,43 +119,42 @@ async fn retries_have_a_budget_and_a_dead_replica_is_not_hammered() {
 
 #[tokio::test]
 async fn an_app_that_resets_everything_is_ejected_and_comes_back() {
-    for kind in ALL {
-        let lab = Lab::new();
-        let broken = lab.gate("broken");
-        let setup = Setup { limit: 2, queue: 50, ..Setup::default() }.app(&["--reset-while", &broken]);
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(2).queue(50).cold();
+        let broken = way.lab.gate("broken");
         broken.open();
-        let hop = Hop::start(kind, lab, &setup, false).await;
+        let way = way.args(&["--reset-while", &broken]).start().await;
         let mut seen = Vec::new();
-        wait_until(LONG, format!("{kind:?}: it stays out of the set for a while"), async || {
+        wait_until(LONG, format!("{way}: it stays out of the set for a while"), async || {
             // With one replica `serve` lets who comes then wait, so nobody waits for the answer here.
-            let call = hop.get("/").send(hop.traffic);
+            let call = way.get("/").send(way.traffic);
             if let Ok(reply) = tokio::time::timeout(Duration::from_millis(300), call).await {
                 let reply = reply.unwrap();
-                assert!(matches!(reply.status, 502 | 503), "{kind:?}: {reply}");
+                assert!(matches!(reply.status, 502 | 503), "{way}: {reply}");
                 seen.push(reply.json()["error"]["code"].as_str().unwrap().to_owned());
             }
-            match kind {
-                Kind::Activator => holds(hop.metric("pilotlight_ejections_total").await >= 2.0, hop.log()),
+            match setup {
+                Setup::Activator => holds(way.metric("pilotlight_ejections_total").await >= 2.0, way.log()),
                 // The queue-proxy says so at once.
                 _ => holds(seen.iter().any(|code| code == "app_ejected"), format!("{seen:?}")),
             }
         })
         .await;
-        if kind == Kind::Both {
+        if setup == Setup::Both {
             assert_eq!(
-                hop.metric("pilotlight_ejections_total").await,
+                way.metric("pilotlight_ejections_total").await,
                 0.0,
                 "the queue-proxy answers, and stays"
             );
         } else {
-            hop.until_metric("pilotlight_ejections_total", "counts it", |n| n >= 1.0).await;
+            way.until_metric("pilotlight_ejections_total", "counts it", |n| n >= 1.0).await;
         }
-        if kind == Kind::Activator {
-            assert!(hop.log().contains("left the set"), "an event says why");
+        if setup == Setup::Activator {
+            assert!(way.log().contains("left the set"), "an event says why");
         }
         std::fs::remove_file(&*broken).unwrap();
-        wait_until(SOON, format!("{kind:?}: it is back"), async || {
-            let reply = hop.send(hop.get("/")).await;
+        wait_until(SOON, format!("{way}: it is back"), async || {
+            let reply = way.get("/").send(way.traffic).await.unwrap();
             holds(reply.status == 200, reply)
         })
         .await;
@@ -185,8 +180,7 @@ async fn one_client_that_makes_an_app_break_off_keeps_it_from_nobody() {
     wait_until(SOON, "the good ones go on", async || holds(good.answered() > 100, good.answered())).await;
     let outcomes = tally(&good.stop().await);
     assert_eq!(outcomes.keys().collect::<Vec<_>>(), ["200"], "{outcomes:?}");
-    let text = proxy.admin("/metrics").await.text();
-    assert_eq!(value(&text, "pilotlight_ejections_total"), 0.0, "a look is enough");
+    assert_eq!(proxy.metric("pilotlight_ejections_total").await, 0.0, "a look is enough");
 }
 
 async fn breaks_off_on_evil() -> (SocketAddr, tokio::task::JoinHandle<()>) {

@@ -6,18 +6,8 @@ use std::ops::Deref;
 use super::lab::Lab;
 use super::program::{Program, relay_path, testapp};
 use super::serve::{QueueProxy, Serve, host};
+use super::ways::Setup;
 use super::yaml::Yaml;
-
-/// Which hops a request crosses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Setup {
-    /// `pilotlight queue-proxy` in front of an app.
-    QueueProxy,
-    /// `pilotlight serve`, whose process is the app.
-    Activator,
-    /// `pilotlight serve`, whose process is a queue-proxy in front of the app.
-    Both,
-}
 
 /// What stands behind.
 #[derive(Clone, Copy, Debug)]
@@ -61,13 +51,6 @@ pub(crate) struct Hops {
 enum First {
     QueueProxy(QueueProxy),
     Serve(Serve),
-}
-
-// === impl Setup ===
-
-impl Setup {
-    /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::QueueProxy, Self::Activator, Self::Both];
 }
 
 // === impl Options ===
