@@ -7,7 +7,6 @@
 #![allow(clippy::unwrap_used, reason = "a harness panics with the place; that is its report")]
 
 mod client;
-mod hops;
 mod lab;
 mod load;
 mod metrics;
@@ -24,7 +23,6 @@ mod ways;
 mod yaml;
 
 pub(crate) use client::{Call, Open, Reply, Wire};
-pub(crate) use hops::{App, Hops, Options};
 pub(crate) use lab::{Gate, Lab, free_range};
 pub(crate) use load::{Load, Outcome, tally};
 pub(crate) use metrics::{metrics, value};
