@@ -40,7 +40,7 @@ async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
     let data = DataThread::start()?;
     let proxy = Arc::new(QueueProxy::new(
         spec(&config),
-        Addresses { http: config.app, grpc: None },
+        Addresses { http: config.app, grpc: config.grpc_app },
         config.readiness_period,
     ));
     let admin_drain = Drain::new();
@@ -118,7 +118,7 @@ fn spec(config: &QueueProxyConfig) -> ServiceSpec {
             name: config.app.to_string(),
         }),
         port: config.app.port(),
-        grpc_port: 0,
+        grpc_port: config.grpc_app.map_or(0, |addr| addr.port()),
         protocol: config.protocol,
         hosts: Vec::new(),
         concurrency: config.concurrency,

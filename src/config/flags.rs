@@ -61,6 +61,8 @@ pub struct QueueProxyConfig {
     pub listen: SocketAddr,
     /// The app.
     pub app: SocketAddr,
+    /// Where gRPC goes, when not there.
+    pub grpc_app: Option<SocketAddr>,
     /// Health and metrics.
     pub admin: SocketAddr,
     /// What the app gets at once, and what waits.
@@ -195,6 +197,7 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
         let allowed = format!("a whole number from {} to {}", range.start(), range.end());
         v.parse(name, &allowed, |t| digits(t).filter(|n| range.contains(n)))
     };
+    let grpc_app = if v.all("grpc-app").is_empty() { Some(None) } else { addr(v, "grpc-app", 1).map(Some) };
     let (limit, queue) = (whole("concurrency", LIMIT), whole("queue", QUEUE));
     let (start, idle) = (timeout(v, "response-start-timeout"), timeout(v, "idle-timeout"));
     let (request, drain) = (timeout(v, "request-timeout"), timeout(v, "drain-timeout"));
@@ -212,6 +215,7 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
     Some(QueueProxyConfig {
         listen: listen?,
         app: app?,
+        grpc_app: grpc_app?,
         admin: admin?,
         concurrency: Concurrency { limit: limit?, queue: queue? },
         response_start_timeout: start?,

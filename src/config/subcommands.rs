@@ -76,6 +76,7 @@ const QUEUE_PROXY: Subcommand = Subcommand {
     flags: &[
         flag("listen", "ADDR", "127.0.0.1:8012", "Where requests come in; port 0 = any free one"),
         flag("app", "ADDR", "127.0.0.1:8080", "The app"),
+        flag("grpc-app", "ADDR", "", "Where the app takes gRPC, if that is elsewhere [default: --app]"),
         flag("concurrency", "N", "0", "Requests that the app gets at once; 0 = unlimited"),
         flag("queue", "N", "100", "Requests that wait for a slot; more are refused"),
         flag("admin", "ADDR", "127.0.0.1:8022", "Health, readiness, metrics, drain"),

@@ -149,6 +149,7 @@ fn one_mistake_each() {
         (&["--listen", "127.0.0.1:1", "--listen", "127.0.0.1:2"], "--listen: given twice"),
         (&["--listen", "1.1.1.1:5", "--admin", "1.1.1.1:5"], "--admin: 1.1.1.1:5 is --listen too"),
         (&["--app", "127.0.0.1:0"], "--app: \"127.0.0.1:0\""),
+        (&["--grpc-app", "127.0.0.1"], "--grpc-app: \"127.0.0.1\""),
         (&["--concurrency", "x"], "--concurrency: \"x\""),
         (&["--concurrency=-1"], "--concurrency: \"-1\""),
         (&["--concurrency", "-1"], "--concurrency: \"-1\""),
