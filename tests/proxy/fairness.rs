@@ -80,7 +80,7 @@ async fn without_a_tenant_header_first_come_is_first_served() {
 
 #[tokio::test]
 async fn a_tenant_beyond_its_rate_gets_429_and_others_do_not() {
-    for setup in [Setup::QueueProxy, Setup::Activator] {
+    for setup in Setup::ALL {
         let way =
             by_tenant(setup).set("limits.tenantRate", "tenant-rate", 0.001).set("limits.burst", "burst", 2);
         let way = way.start().await;
@@ -106,7 +106,7 @@ async fn a_tenant_beyond_its_rate_gets_429_and_others_do_not() {
 
 #[tokio::test]
 async fn a_service_beyond_its_rate_answers_429() {
-    for setup in [Setup::QueueProxy, Setup::Activator] {
+    for setup in Setup::ALL {
         let way = Way::through(setup).set("limits.rate", "rate", 0.001).set("limits.burst", "burst", 3);
         let way = way.start().await;
         let mut seen = Vec::new();

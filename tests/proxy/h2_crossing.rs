@@ -3,8 +3,8 @@
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::h2_apps::{Count, h2_only, listen};
-use crate::h2_raw::{DATA, END_STREAM, HEADERS, RST_STREAM, RawH2, frame, request};
-use crate::support::{Call, SOON, Setup, Way, holds, wait_until};
+use crate::h2_raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, RawH2, fields, frame, request};
+use crate::support::{Call, RawApp, SOON, Setup, Way, holds, wait_until};
 
 #[tokio::test]
 async fn auto_finds_an_app_that_speaks_http2_alone() {
@@ -24,6 +24,39 @@ async fn auto_finds_an_app_that_speaks_http2_alone() {
             }
         }
         way.idle().await;
+    }
+}
+
+#[tokio::test]
+async fn an_http1_app_gets_one_host_one_cookie_and_the_trailers() {
+    for setup in Setup::ALL {
+        let app = RawApp::start(|mut conn| async move {
+            let head = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-end\r\n\r\n";
+            while conn.message().await.is_some() {
+                conn.send(format!("{head}2\r\nok\r\n0\r\nx-end: 1\r\n\r\n")).await.unwrap();
+            }
+        })
+        .await;
+        let way = Way::through(setup).protocol("http1").at(app.addr).start().await;
+        let call = way.get("/x?y=1").header("cookie", "a=1").header("cookie", "b=2");
+        let reply = call.header("te", "trailers").h2().send(way.traffic).await.unwrap();
+        assert_eq!((reply.status, reply.text()), (200, "ok".into()), "{way}: {reply}");
+        assert_eq!(reply.trailers["x-end"], "1", "{way}: {reply}");
+        let mut raw = RawH2::connect(way.traffic, &[]).await;
+        raw.request(1, 0, &request("POST", &way.host(), "/sum", &[("trailer", "x-sum")])).await;
+        raw.send(frame(DATA, 0, 1, b"hello")).await.unwrap();
+        let trailers = frame(HEADERS, END_HEADERS | END_STREAM, 1, &fields(&[("x-sum", "7")]));
+        raw.send(trailers).await.unwrap();
+        raw.until(DATA).await;
+        let came = app.received().concat().to_ascii_lowercase();
+        for once in
+            ["get /x?y=1 http/1.1\r\n", "\r\ncookie: a=1; b=2\r\n", "\r\nhello\r\n0\r\nx-sum: 7\r\n\r\n"]
+        {
+            assert_eq!(came.matches(once).count(), 1, "{way}: {once:?} in {came}");
+        }
+        assert_eq!(came.matches(&format!("\r\nhost: {}\r\n", way.host())).count(), 2, "{way}: {came}");
+        assert_eq!(came.matches("\r\nhost:").count(), 2, "{way}: one a message: {came}");
+        assert!(!came.contains("\r\n:") && came.matches("\r\ncookie:").count() == 1, "{way}: {came}");
     }
 }
 

@@ -6,10 +6,37 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use crate::h2_apps::{Asked, Count, h2_connections, h2_only};
-use crate::h2_raw::{DATA, GOAWAY, HEADERS, PING, RST_STREAM, RawH2, frame, request};
-use crate::support::{SOON, Setup, Way, Wire, holds, rss_bytes, wait_until};
+use crate::h2_raw::{DATA, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, RawH2, frame, request};
+use crate::support::{NAME, SOON, Setup, Way, Wire, holds, rss_bytes, wait_until};
 
 const INITIAL_WINDOW_SIZE: u16 = 4;
+
+#[tokio::test]
+async fn each_stream_holds_a_slot_of_its_own() {
+    for setup in Setup::ALL {
+        let way = Way::through(setup).args(&["--limit", "2"]).limit(2).start().await;
+        let gate = way.lab.gate("end");
+        let get = |path: &str, id: &str| request("GET", &way.host(), path, &[("x-request-id", id)]);
+        let mut raw = RawH2::connect(way.traffic, &[]).await;
+        for (stream, id) in [(1, "one"), (3, "two")] {
+            raw.request(stream, END_STREAM, &get(&format!("/hold?file={gate}"), id)).await;
+            way.reached(id).await;
+        }
+        // The connection has both slots: its third stream waits as another connection's would.
+        raw.request(5, END_STREAM, &get("/", "three")).await;
+        way.queued(1).await;
+        assert_eq!(way.metric("pilotlight_service_in_flight").await, 2.0, "{way}");
+        gate.open();
+        let mut answered = Vec::new();
+        for _ in 0..3 {
+            answered.push(raw.until(HEADERS).await.stream);
+        }
+        answered.sort_unstable();
+        assert_eq!(answered, [1, 3, 5], "{way}");
+        assert_eq!(way.lab.events(NAME, "violation").len(), 0, "{way}");
+        way.idle().await;
+    }
+}
 
 #[tokio::test]
 async fn a_client_gets_no_more_than_its_window() {

