@@ -67,7 +67,7 @@ async fn without_a_tenant_header_first_come_is_first_served() {
         calls.spawn(way.get(&format!("/hold?file={gate}")).id("held").send(way.traffic));
         way.reached("held").await;
         let names: Vec<String> = (0..6).map(|n| format!("{n}")).collect();
-        for (n, name) in names.iter().enumerate() {
+        for (n, name) in (0..).zip(&names) {
             let tenant = if n < 5 { "flood" } else { "quiet" };
             calls.spawn(way.get("/").header(TENANT, tenant).id(name).send(way.traffic));
             way.queued(n + 1).await;

@@ -1,6 +1,6 @@
 //! What gRPC clients are told when we answer ourselves, and whose deadline counts.
 
-use crate::support::{Call, Lab, NAME, Reply, Setup, Way, host};
+use crate::support::{Call, Lab, NAME, QueueProxy, Reply, Setup, Way, free_range, host, testapp};
 
 fn call(host: &str) -> Call {
     Call::post(host, "/test.Test/Unary", &b"\0\0\0\0\0"[..])
@@ -38,14 +38,17 @@ async fn a_deadline_bounds_the_wait_in_line() {
 
 #[tokio::test]
 async fn a_deadline_bounds_a_start() {
-    let lab = Lab::new();
-    let gate = lab.gate("start");
-    let serve = lab.services(&[&lab.app("iris").args(["--start-gate", &*gate])]).serve().start().await;
-    let late = call(&host("iris")).header("grpc-timeout", "300m").send(serve.traffic).await.unwrap();
-    let message = status(&late, "4");
-    assert!(message.contains("grpc-timeout 300ms"), "{message}");
-    gate.open();
-    assert_eq!(call(&host("iris")).send(serve.traffic).await.unwrap().trailers["grpc-status"], "0");
+    for setup in Setup::ALL {
+        let way = Way::through(setup);
+        let gate = way.lab.gate("start");
+        let way = way.start_gate(&gate).start().await;
+        let late = call(&way.host()).header("grpc-timeout", "300m").send(way.traffic).await.unwrap();
+        let message = status(&late, "4");
+        assert!(message.contains("grpc-timeout 300ms"), "{way}: {message}");
+        gate.open();
+        let reply = call(&way.host()).send(way.traffic).await.unwrap();
+        assert_eq!(reply.trailers["grpc-status"], "0", "{way}: {reply}");
+    }
 }
 
 #[tokio::test]
@@ -105,6 +108,24 @@ async fn grpc_web_is_http() {
     assert!(status(&ask("application/grpc+proto").await, "12").contains("nobody.example.com"));
 }
 
+/// The ports at which it was reached, in this order.
+fn ports(lab: &Lab, service: &str) -> Vec<u16> {
+    lab.events(service, "request").iter().map(|request| request.port.unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_queue_proxy_takes_grpc_to_its_own_port() {
+    let lab = Lab::new();
+    let (record, port) = (lab.text_path("app.jsonl"), free_range(1).0);
+    let grpc = port.to_string();
+    let (_app, addr) = testapp(lab.dir(), &["--record", &record, "--grpc-port", &grpc]).await;
+    let grpc_app = format!("127.0.0.1:{port}");
+    let proxy = QueueProxy::start(&lab, addr, &["--grpc-app", &grpc_app]).await.ready().await;
+    assert_eq!(call("x").send(proxy.traffic).await.unwrap().trailers["grpc-status"], "0");
+    assert_eq!(Call::get("x", "/").h2().send(proxy.traffic).await.unwrap().status, 200);
+    assert_eq!(ports(&lab, NAME), [port, addr.port()]);
+}
+
 #[tokio::test]
 async fn grpc_goes_to_its_own_port_and_a_dead_one_hurts_nobody() {
     let lab = Lab::new();
@@ -116,9 +137,8 @@ async fn grpc_goes_to_its_own_port_and_a_dead_one_hurts_nobody() {
     let reply = call(&host("with")).id("grpc").send(serve.traffic).await.unwrap();
     assert_eq!(reply.trailers["grpc-status"], "0", "{reply}");
     assert_eq!(serve.get("with", "/").await.status, 200);
-    let ports: std::collections::BTreeSet<_> =
-        lab.events("with", "request").iter().map(|request| request.port).collect();
-    assert_eq!(ports.len(), 2, "{ports:?}");
+    let ports = ports(&lab, "with");
+    assert!(ports.len() == 2 && ports[0] != ports[1], "{ports:?}");
     // An app that does not listen there: its HTTP stays in the set.
     let message = status(&call(&host("without")).send(serve.traffic).await.unwrap(), "14");
     assert!(message.contains("cannot connect"), "{message}");

@@ -2,14 +2,14 @@
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::h2_apps::{Count, h2_only, listen};
+use crate::h2_apps::{Asked, Count, h2_only, listen};
 use crate::h2_raw::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, RawH2, fields, frame, request};
-use crate::support::{Call, RawApp, SOON, Setup, Way, holds, wait_until};
+use crate::support::{Call, Raw, RawApp, SOON, Setup, Way, holds, wait_until};
 
 #[tokio::test]
 async fn auto_finds_an_app_that_speaks_http2_alone() {
     for setup in Setup::ALL {
-        let app = h2_only(super::h2_apps::Asked::echo).await;
+        let app = h2_only(Asked::echo).await;
         let way = Way::through(setup).at(app).cold().start().await;
         for (n, h2) in [false, true, false].into_iter().enumerate() {
             let call = way.post("/echo", "hello").header("te", "trailers");
@@ -24,6 +24,41 @@ async fn auto_finds_an_app_that_speaks_http2_alone() {
             }
         }
         way.idle().await;
+    }
+}
+
+#[tokio::test]
+async fn an_http2_app_gets_the_cookies_and_trailers_of_http1_and_no_fields_of_its_connection() {
+    for setup in Setup::ALL {
+        let (tell, mut told) = tokio::sync::mpsc::channel(1);
+        let app = h2_only(move |mut asked: Asked| {
+            let tell = tell.clone();
+            async move {
+                let body = asked.request.body_mut();
+                let data = body.data().await.unwrap().unwrap();
+                let trailers = body.trailers().await.unwrap().unwrap_or_default();
+                tell.send((asked.request.headers().clone(), data, trailers)).await.unwrap();
+                asked.ok("done");
+            }
+        })
+        .await;
+        let way = Way::through(setup).protocol("h2c").at(app).start().await;
+        let mut client = Raw::connect(way.traffic).await;
+        client
+            .send(format!(
+                "POST / HTTP/1.1\r\nhost: {}\r\nconnection: keep-alive, x-mine\r\nx-mine: 1\r\ncookie: a=1; b=2\r\n\
+                 trailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 7\r\n\r\n",
+                way.host()
+            ))
+            .await;
+        client.until("done").await;
+        let (head, data, trailers) = told.recv().await.unwrap();
+        let cookies: Vec<_> = head.get_all("cookie").iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!((cookies.join("; ").as_str(), &data[..]), ("a=1; b=2", &b"hello"[..]), "{way}: {head:?}");
+        assert_eq!(trailers["x-sum"], "7", "{way}: {trailers:?}");
+        for gone in ["host", "connection", "x-mine", "keep-alive", "transfer-encoding"] {
+            assert!(!head.contains_key(gone), "{way}: {gone}: {head:?}");
+        }
     }
 }
 
@@ -88,59 +123,63 @@ async fn strict_h1(seen: std::sync::Arc<parking_lot::Mutex<Vec<String>>>) -> std
 
 #[tokio::test]
 async fn an_ordinary_app_gets_nothing_odd_from_http1_and_one_question_from_http2() {
-    let seen = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
-    let way = Way::through(Setup::QueueProxy).at(strict_h1(seen.clone()).await).start().await;
-    for _ in 0..3 {
-        assert_eq!(way.get("/").send(way.traffic).await.unwrap().status, 200);
+    for setup in Setup::ALL {
+        let seen = std::sync::Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let way = Way::through(setup).at(strict_h1(seen.clone()).await).start().await;
+        for _ in 0..3 {
+            assert_eq!(way.get("/").send(way.traffic).await.unwrap().status, 200);
+        }
+        assert!(seen.lock().iter().all(|line| line == "GET / HTTP/1.1"), "{:?}", seen.lock());
+        let mut calls = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            calls.spawn(way.get("/").h2().send(way.traffic));
+        }
+        for reply in calls.join_all().await {
+            assert_eq!(reply.unwrap().status, 200);
+        }
+        let odd = seen.lock().iter().filter(|line| line.starts_with("PRI")).count();
+        assert_eq!(odd, 1, "{:?}", seen.lock());
     }
-    assert!(seen.lock().iter().all(|line| line == "GET / HTTP/1.1"), "{:?}", seen.lock());
-    let mut calls = tokio::task::JoinSet::new();
-    for _ in 0..8 {
-        calls.spawn(way.get("/").h2().send(way.traffic));
-    }
-    for reply in calls.join_all().await {
-        assert_eq!(reply.unwrap().status, 200);
-    }
-    let odd = seen.lock().iter().filter(|line| line.starts_with("PRI")).count();
-    assert_eq!(odd, 1, "{:?}", seen.lock());
 }
 
 #[tokio::test]
 async fn silence_is_no_answer_for_good() {
-    // Answers HTTP/1 at once; says nothing to the first question, and SETTINGS to the second.
-    let asked = Count::default();
-    let questions = asked.clone();
-    let app = listen(move |_, mut stream| {
-        let asked = questions.clone();
-        async move {
-            let mut first = [0; 3];
-            if stream.read_exact(&mut first).await.is_err() {
-                return;
+    for setup in Setup::ALL {
+        // Answers HTTP/1 at once; says nothing to the first question, and SETTINGS to the second.
+        let asked = Count::default();
+        let questions = asked.clone();
+        let app = listen(move |_, mut stream| {
+            let asked = questions.clone();
+            async move {
+                let mut first = [0; 3];
+                if stream.read_exact(&mut first).await.is_err() {
+                    return;
+                }
+                if &first == b"PRI" {
+                    asked.one();
+                    let mut rest = Vec::new();
+                    let _ = stream.read_to_end(&mut rest).await;
+                    return;
+                }
+                let _ = stream
+                    .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok")
+                    .await;
             }
-            if &first == b"PRI" {
-                asked.one();
-                let mut rest = Vec::new();
-                let _ = stream.read_to_end(&mut rest).await;
-                return;
-            }
-            let _ = stream
-                .write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok")
-                .await;
+        })
+        .await;
+        let way = Way::through(setup).at(app).start().await;
+        for _ in 0..2 {
+            let reply = way.get("/").h2().send(way.traffic).await.unwrap();
+            assert_eq!((reply.status, reply.text()), (200, "ok".into()));
         }
-    })
-    .await;
-    let way = Way::through(Setup::QueueProxy).at(app).start().await;
-    for _ in 0..2 {
-        let reply = way.get("/").h2().send(way.traffic).await.unwrap();
-        assert_eq!((reply.status, reply.text()), (200, "ok".into()));
+        assert_eq!(asked.get(), 1, "not asked again at once");
     }
-    assert_eq!(asked.get(), 1, "not asked again at once");
 }
 
 #[tokio::test]
 async fn heads_without_bodies_cross_both_ways() {
     for setup in Setup::ALL {
-        let h2_app = h2_only(|mut asked: super::h2_apps::Asked| async move {
+        let h2_app = h2_only(|mut asked: Asked| async move {
             let code = asked.request.uri().query().and_then(|query| query.strip_prefix("code="));
             let length = if code.is_none() { "1000" } else { "0" };
             let head =
@@ -211,7 +250,7 @@ async fn empty_data_and_a_length_that_is_wrong() {
 #[tokio::test]
 async fn informational_answers_of_an_http2_app_are_dropped() {
     for setup in Setup::ALL {
-        let app = h2_only(|mut asked: super::h2_apps::Asked| async move {
+        let app = h2_only(|mut asked: Asked| async move {
             for code in [100, 102, 103] {
                 let head = http::Response::builder().status(code).header("link", "</x>").body(()).unwrap();
                 let _ = asked.answer.send_informational(head);

@@ -34,6 +34,9 @@ async fn a_refused_stream_is_sent_once_more_and_no_more() {
         let never = way.post("/never", "x").send(way.traffic).await.unwrap();
         assert!(never.error(502, "app").contains("refused"), "{way}: {never}");
         assert_eq!(seen.get(), 4, "{way}");
+        // The hop next to the app counts them.
+        let retries = if setup == Setup::Both { 0.0 } else { 2.0 };
+        assert_eq!(way.metric("pilotlight_retries_total").await, retries, "{way}");
         way.idle().await;
     }
 }

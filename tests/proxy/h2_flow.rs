@@ -174,7 +174,7 @@ async fn clients_that_do_not_read_do_not_stall_others_at_an_http2_app() {
 #[tokio::test]
 async fn an_app_with_few_streams_gets_more_connections() {
     // Two streams a connection: six requests at once need three, and a seventh is not lost either.
-    for setup in [Setup::QueueProxy, Setup::Both] {
+    for setup in Setup::ALL {
         let (together, gate) = (Count::default(), tokio::sync::watch::channel(false));
         let (open, closed) = gate;
         let seen = together.clone();

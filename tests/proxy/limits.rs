@@ -213,17 +213,19 @@ async fn running_out_of_open_files_breaks_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_say_nothing_more_do_not_hold_up_the_drain() {
-    let mut way = Way::through(Setup::QueueProxy).start().await;
-    let mut half = Raw::connect(way.traffic).await;
-    half.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
-    let idle = Raw::connect(way.traffic).await;
-    // HTTP/2 that never answers a PING, and so never takes leave.
-    let mut mute = Raw::connect(way.traffic).await;
-    mute.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
-    mute.until("\x04").await;
-    let mut rests = Wire::open(way.traffic, false).await.unwrap();
-    assert_eq!(rests.send(way.get("/")).await.unwrap().status, 200);
-    way.front().signal(rustix::process::Signal::TERM);
-    assert_eq!(way.front().wait(Duration::from_secs(20)).await, 0, "the header timeout is 30 s");
-    drop((half, idle, mute, rests));
+    for setup in Setup::ALL {
+        let mut way = Way::through(setup).start().await;
+        let mut half = Raw::connect(way.traffic).await;
+        half.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
+        let idle = Raw::connect(way.traffic).await;
+        // HTTP/2 that never answers a PING, and so never takes leave.
+        let mut mute = Raw::connect(way.traffic).await;
+        mute.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+        mute.until("\x04").await;
+        let mut rests = Wire::open(way.traffic, false).await.unwrap();
+        assert_eq!(rests.send(way.get("/")).await.unwrap().status, 200);
+        way.front().signal(rustix::process::Signal::TERM);
+        assert_eq!(way.front().wait(Duration::from_secs(20)).await, 0, "{way}: the header timeout is 30 s");
+        drop((half, idle, mute, rests));
+    }
 }

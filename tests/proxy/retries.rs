@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Call, LONG, Lab, NAME, QueueProxy, SOON, Setup, Way, Wire, holds, host, tally, testapp_path, wait_until,
+    Call, LONG, Lab, Load, NAME, SOON, Setup, Way, Wire, holds, host, tally, testapp_path, wait_until,
 };
 
 /// An app that keeps connections alive, says nothing of closing, and closes each after this long without a request.
@@ -55,27 +55,31 @@ async fn impatient(rest: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
 /// a request on it that has no body and that the app did not read.
 #[tokio::test]
 async fn an_app_that_closes_what_rests_is_never_seen_by_the_client() {
-    for (rest, requests) in [(Duration::from_millis(3), 300_u64), (Duration::ZERO, 600)] {
-        let lab = Lab::new();
-        let (app, seen) = impatient(rest).await;
-        let args = ["--concurrency", "1", "--readiness-period", "0s"];
-        let proxy = QueueProxy::start(&lab, app, &args).await.ready().await;
-        let mut wire = Wire::open(proxy.traffic, false).await.unwrap();
-        for n in 1..=requests {
-            let call = if n % 10 == 2 {
-                // Long after the app has closed.
-                tokio::time::sleep(rest + Duration::from_millis(20)).await;
-                Call::post("x", "/", "body")
-            } else {
-                // Around the moment at which it closes, now before and now after it.
-                let wait = Duration::from_micros(n * 37 % 3_000);
-                tokio::time::sleep(if rest.is_zero() { rest } else { rest / 2 + wait }).await;
-                Call::get("x", "/")
-            };
-            let reply = wire.send(call).await.unwrap();
-            assert_eq!((reply.status, reply.text()), (200, n.to_string()), "request {n}, {rest:?}");
+    for setup in [Setup::QueueProxy, Setup::Both] {
+        for (rest, requests) in [(Duration::from_millis(3), 300_u64), (Duration::ZERO, 600)] {
+            let (app, seen) = impatient(rest).await;
+            let way = Way::through(setup).limit(1).at(app).start().await;
+            let mut wire = Wire::open(way.traffic, false).await.unwrap();
+            for n in 1..=requests {
+                let call = if n % 10 == 2 {
+                    // Long after the app has closed.
+                    tokio::time::sleep(rest + Duration::from_millis(20)).await;
+                    way.post("/", "body")
+                } else {
+                    // Around the moment at which it closes, now before and now after it.
+                    let wait = Duration::from_micros(n * 37 % 3_000);
+                    tokio::time::sleep(if rest.is_zero() { rest } else { rest / 2 + wait }).await;
+                    way.get("/")
+                };
+                let reply = wire.send(call).await.unwrap();
+                assert_eq!(
+                    (reply.status, reply.text()),
+                    (200, n.to_string()),
+                    "{way}: request {n}, {rest:?}"
+                );
+            }
+            assert_eq!(seen.load(Ordering::SeqCst) as u64, requests, "{way}: none twice");
         }
-        assert_eq!(seen.load(Ordering::SeqCst) as u64, requests, "none twice");
     }
 }
 
@@ -198,24 +202,25 @@ async fn an_app_that_resets_everything_is_ejected_and_comes_back() {
 
 #[tokio::test]
 async fn one_client_that_makes_an_app_break_off_keeps_it_from_nobody() {
-    let lab = Lab::new();
-    let (app, _) = breaks_off_on_evil().await;
-    let proxy = QueueProxy::start(&lab, app, &["--concurrency", "4", "--queue", "100"]).await.ready().await;
-    let good = crate::support::Load::start(proxy.traffic, "x", "/", 2);
-    let mut broken = 0;
-    while broken < 200 {
-        let reply = Call::get("x", "/evil").send(proxy.traffic).await.unwrap();
-        assert_eq!(reply.status, 502, "{reply}");
-        broken += 1;
-        if broken % 10 == 0 {
-            let ready = Call::get("localhost", "/readyz").send(proxy.admin).await.unwrap();
-            assert_eq!(ready.status, 200, "its readiness does not flap: {ready}");
+    for setup in Setup::ALL {
+        let (app, _) = breaks_off_on_evil().await;
+        let way = Way::through(setup).limit(4).queue(100).at(app).start().await;
+        let good = Load::start(way.traffic, &way.host(), "/", 2);
+        let mut broken = 0;
+        while broken < 200 {
+            let reply = way.get("/evil").send(way.traffic).await.unwrap();
+            assert_eq!(reply.status, 502, "{way}: {reply}");
+            broken += 1;
+            if broken % 10 == 0 {
+                let ready = Call::get("localhost", "/readyz").send(way.admin()).await.unwrap();
+                assert_eq!(ready.status, 200, "{way}: its readiness does not flap: {ready}");
+            }
         }
+        wait_until(SOON, "the good ones go on", async || holds(good.answered() > 100, good.answered())).await;
+        let outcomes = tally(&good.stop().await);
+        assert_eq!(outcomes.keys().collect::<Vec<_>>(), ["200"], "{way}: {outcomes:?}");
+        assert_eq!(way.metric("pilotlight_ejections_total").await, 0.0, "{way}: a look is enough");
     }
-    wait_until(SOON, "the good ones go on", async || holds(good.answered() > 100, good.answered())).await;
-    let outcomes = tally(&good.stop().await);
-    assert_eq!(outcomes.keys().collect::<Vec<_>>(), ["200"], "{outcomes:?}");
-    assert_eq!(proxy.metric("pilotlight_ejections_total").await, 0.0, "a look is enough");
 }
 
 async fn breaks_off_on_evil() -> (SocketAddr, tokio::task::JoinHandle<()>) {

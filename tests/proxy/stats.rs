@@ -165,35 +165,40 @@ async fn what_the_configuration_exempts_wakes_nothing_and_still_holds_a_slot() {
 
 #[tokio::test]
 async fn bytes_connections_and_times_are_counted() {
-    let way = Way::through(Setup::QueueProxy).limit(1).start().await;
-    let before = way.metrics().await;
-    let n = 3 << 20;
-    assert_eq!(Call::post_zeros("x", "/sink", n).send(way.traffic).await.unwrap().json()["bytes"], n);
-    assert_eq!(way.get(&format!("/bytes?n={n}")).send(way.traffic).await.unwrap().body.len() as u64, n);
-    assert_eq!(way.post("/echo", "four").h2().send(way.traffic).await.unwrap().text(), "four");
-    let after = way.metrics().await;
-    let more = |name: &str| value(&after, name) - value(&before, name);
-    assert_eq!(more("pilotlight_request_bytes_total"), n as f64 + 4.0);
-    assert!(more("pilotlight_response_bytes_total") >= n as f64 + 4.0, "{after}");
-    assert_eq!(more("pilotlight_connections_total"), 3.0);
-    assert_eq!(more("pilotlight_requests_total{code=\"200\"}"), 3.0);
-    for name in ["pilotlight_request_duration_seconds", "pilotlight_response_start_seconds"] {
-        assert_eq!(more(&format!("{name}_count")), 3.0, "{name}");
-        assert!(reaches_an_hour(&after, name), "{after}");
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).start().await;
+        let before = way.metrics().await;
+        let n = 3 << 20;
+        assert_eq!(
+            Call::post_zeros(&way.host(), "/sink", n).send(way.traffic).await.unwrap().json()["bytes"],
+            n
+        );
+        assert_eq!(way.get(&format!("/bytes?n={n}")).send(way.traffic).await.unwrap().body.len() as u64, n);
+        assert_eq!(way.post("/echo", "four").h2().send(way.traffic).await.unwrap().text(), "four");
+        let after = way.metrics().await;
+        let more = |name: &str| value(&after, name) - value(&before, name);
+        assert_eq!(more("pilotlight_request_bytes_total"), n as f64 + 4.0);
+        assert!(more("pilotlight_response_bytes_total") >= n as f64 + 4.0, "{after}");
+        assert_eq!(more("pilotlight_connections_total"), 3.0);
+        assert_eq!(more("pilotlight_requests_total{code=\"200\"}"), 3.0);
+        for name in ["pilotlight_request_duration_seconds", "pilotlight_response_start_seconds"] {
+            assert_eq!(more(&format!("{name}_count")), 3.0, "{name}");
+            assert!(reaches_an_hour(&after, name), "{after}");
+        }
+        assert_eq!(value(&after, "pilotlight_service_concurrency_limit"), 1.0);
+        // What waits in line is counted and timed as well.
+        let gate = way.lab.gate("end");
+        let held = way.send(way.get(&format!("/hold?file={gate}")).id("held"));
+        way.reached("held").await;
+        let waits = way.send(way.get("/"));
+        way.queued(1).await;
+        assert_eq!(way.metric("pilotlight_service_in_flight").await, 1.0);
+        gate.open();
+        assert_eq!((held.await.unwrap().unwrap().status, waits.await.unwrap().unwrap().status), (200, 200));
+        assert_eq!(way.metric("pilotlight_queue_wait_seconds_count").await, 1.0);
+        assert!(reaches_an_hour(&way.metrics().await, "pilotlight_queue_wait_seconds"));
+        way.until_metric("pilotlight_connections_open", "is back at zero", |open| open == 0.0).await;
     }
-    assert_eq!(value(&after, "pilotlight_service_concurrency_limit"), 1.0);
-    // What waits in line is counted and timed as well.
-    let gate = way.lab.gate("end");
-    let held = way.send(way.get(&format!("/hold?file={gate}")).id("held"));
-    way.reached("held").await;
-    let waits = way.send(way.get("/"));
-    way.queued(1).await;
-    assert_eq!(way.metric("pilotlight_service_in_flight").await, 1.0);
-    gate.open();
-    assert_eq!((held.await.unwrap().unwrap().status, waits.await.unwrap().unwrap().status), (200, 200));
-    assert_eq!(way.metric("pilotlight_queue_wait_seconds_count").await, 1.0);
-    assert!(reaches_an_hour(&way.metrics().await, "pilotlight_queue_wait_seconds"));
-    way.until_metric("pilotlight_connections_open", "is back at zero", |open| open == 0.0).await;
 }
 
 /// A histogram has a bucket for it.

@@ -19,6 +19,7 @@ mod records;
 mod serve;
 mod setup;
 mod wait;
+mod way;
 mod ways;
 mod yaml;
 
@@ -34,5 +35,6 @@ pub(crate) use records::Record;
 pub(crate) use serve::{QueueProxy, Serve, host};
 pub(crate) use setup::{program, python};
 pub(crate) use wait::{LONG, SOON, holds, wait_until};
-pub(crate) use ways::{NAME, Setup, Way, WayBuilder};
+pub(crate) use way::{NAME, Way};
+pub(crate) use ways::{Setup, WayBuilder};
 pub(crate) use yaml::Yaml;
