@@ -15,7 +15,7 @@ use crate::admin::metrics;
 use crate::admin::queue_proxy::QueueProxyState;
 use crate::config::flags::QueueProxyConfig;
 use crate::config::spec::{
-    Addresses, Buffer, Scaling, ServiceKey, ServiceSpec, Source, TargetRef, Timeouts, Workload,
+    Addresses, Buffer, Models, Scaling, ServiceKey, ServiceSpec, Source, TargetRef, Timeouts, Workload,
 };
 use crate::drain::Drain;
 use crate::proxy::server;
@@ -134,5 +134,7 @@ fn spec(config: &QueueProxyConfig) -> ServiceSpec {
         },
         limits: config.limits.clone(),
         no_wake: Vec::new(),
+        models: Models::own("app"),
+        heartbeat: Duration::ZERO,
     }
 }

@@ -53,6 +53,12 @@ const SERVE: Subcommand = Subcommand {
             "",
             "Logs and Python environments [default: $XDG_STATE_HOME/pilotlight, else ~/.local/state/pilotlight]",
         ),
+        flag(
+            "model-hosts",
+            "HOST,…|off",
+            "localhost,127.0.0.1,[::1],models.localhost",
+            "On these hosts a request names its model instead of a service's host: in JSON, path or gRPC message",
+        ),
         MAX_CONNECTIONS,
         HEADER_TIMEOUT,
         KEEP_ALIVE_TIMEOUT,
