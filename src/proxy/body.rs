@@ -241,11 +241,10 @@ impl RequestBody {
     /// Counts the bytes that are read of it from now on. A body that there is none of costs nothing.
     pub fn count_into(&mut self, counter: &IntCounter) {
         match self {
-            Self::Empty => {}
+            // The one has none, the other is on its way already, and was told.
+            Self::Empty | Self::Taped(_) => {}
             Self::Stream(upload) => upload.tally.0 = Some(counter.clone()),
             Self::Prefetched(body) => body.rest.tally.0 = Some(counter.clone()),
-            // It is on its way already, and was told.
-            Self::Taped(_) => {}
         }
     }
 

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::models::service;
+use crate::models::{WAYS, service};
 use crate::support::{
     Call, Lab, Open, Raw, SOON, Serve, Setup, Yaml, holds, host, python, testapp_path, wait_until,
 };
 
 const COMMENT: &[u8] = b": waiting for a replica\n\n";
-const WAYS: [Setup; 2] = [Setup::Activator, Setup::Both];
 
 /// testapp that starts once the gate is open, with heartbeats.
 fn slow(lab: &Lab, setup: Setup, gate: &str) -> Yaml {

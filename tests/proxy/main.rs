@@ -50,6 +50,7 @@ mod h2_flow;
 mod h2_raw;
 mod heartbeat;
 mod limits;
+mod model_clients;
 mod models;
 mod overload;
 mod probing;

@@ -1,28 +1,15 @@
 //! Requests that name a model instead of a host.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::process::Command;
-
 use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{
-    Call, LONG, Lab, Program, Raw, Reply, SOON, Serve, Setup, Yaml, holds, host, python, wait_until,
-};
+use crate::support::{Call, LONG, Lab, Raw, Reply, SOON, Serve, Setup, Yaml, holds, host, wait_until};
 
-const OPENAI: &[&str] = &["openai==3.54.0"];
-const UVICORN: &[&str] = &["uvicorn==0.35.0", "websockets==15.0.1"];
-const TRITON: &[&str] = &["tritonclient[grpc]==2.73.0"];
 /// One of the default shared hosts.
 const SHARED: &str = "localhost";
 const CHAT: &str = "/v1/sink?sha=1";
-
-fn script(name: &str) -> String {
-    format!("{}/tests/proxy/py/{name}", env!("CARGO_MANIFEST_DIR"))
-}
 
 /// A service that runs this command, which listens on `$(PORT)`, behind a queue-proxy where the setup has one.
 pub(crate) fn service(lab: &Lab, setup: Setup, name: &str, command: &[&str]) -> Yaml {
@@ -49,58 +36,10 @@ fn testapp(lab: &Lab, setup: Setup, name: &str) -> Yaml {
     service(lab, setup, name, &[&program, "--port", "$(PORT)", "--record", &record])
 }
 
-const WAYS: [Setup; 2] = [Setup::Activator, Setup::Both];
+pub(crate) const WAYS: [Setup; 2] = [Setup::Activator, Setup::Both];
 
-async fn openai(lab: &Lab, python: &PathBuf, to: SocketAddr, args: &[&str]) -> String {
-    let mut command = Command::new(python);
-    command.arg(script("openai_client.py")).arg(format!("http://localhost:{}/v1", to.port())).args(args);
-    let mut program = Program::spawn(command, lab.dir());
-    let status = program.wait(LONG).await;
-    let log = program.settled_log().await;
-    assert_eq!(status, 0, "{args:?}: {log}");
-    log
-}
-
-async fn state(serve: &Serve, name: &str) -> Value {
+pub(crate) async fn state(serve: &Serve, name: &str) -> Value {
     serve.service(name).await["state"].clone()
-}
-
-#[tokio::test]
-async fn the_openai_package_from_zero() {
-    let (client, uvicorn) = (python(OPENAI).await, python(UVICORN).await);
-    for setup in WAYS {
-        let lab = Lab::new();
-        let script = script("openai_app.py");
-        let app = [uvicorn.to_str().unwrap(), &script, "$(PORT)"];
-        let llama =
-            service(&lab, setup, "llama", &app).set("models", json!(["meta-llama/Llama-3-8B", "small"]));
-        let mistral = service(&lab, setup, "mistral", &app);
-        let serve = lab.services(&[&llama, &mistral]).serve().start().await;
-        let to = serve.traffic;
-        let listed = openai(&lab, &client, to, &["list"]).await;
-        let line = |id: &str| format!("{id} model pilotlight True");
-        assert_eq!(listed, ["meta-llama/Llama-3-8B", "mistral", "small"].map(line).join("\n"));
-        assert_eq!(openai(&lab, &client, to, &["retrieve", "mistral"]).await, "mistral model False");
-        let unknown = openai(&lab, &client, to, &["unknown", "gpt-5"]).await;
-        assert!(
-            unknown.starts_with("404 no_such_model") && unknown.contains("meta-llama/Llama-3-8B"),
-            "{unknown}"
-        );
-        assert_eq!(
-            (state(&serve, "llama").await, state(&serve, "mistral").await),
-            (json!("zero"), json!("zero"))
-        );
-
-        let stream = ["stream", "meta-llama/Llama-3-8B"];
-        assert_eq!(openai(&lab, &client, to, &stream).await, "streamed by meta-llama/Llama-3-8B");
-        assert_eq!(state(&serve, "mistral").await, "zero");
-        assert_eq!(openai(&lab, &client, to, &["chat", "small"]).await, "answered by small");
-        assert_eq!(
-            openai(&lab, &client, to, &["chat", "default/mistral"]).await,
-            "answered by default/mistral"
-        );
-        assert_eq!(openai(&lab, &client, to, &["retrieve", "mistral"]).await, "mistral model True");
-    }
 }
 
 /// A chat whose messages are so long, with the model behind them.
@@ -201,22 +140,6 @@ async fn paths_and_forms_name_it_too() {
         let call = Call::post(SHARED, "/v1/sink?sha=1", form.clone());
         let call = call.header("content-type", "multipart/form-data; boundary=b");
         assert_eq!(call.send(serve.traffic).await.unwrap().json(), sha(form.as_bytes()));
-    }
-}
-
-#[tokio::test]
-async fn triton_s_grpc_client_from_zero() {
-    let python = python(TRITON).await;
-    for setup in WAYS {
-        let lab = Lab::new();
-        let app = script("triton_app.py");
-        let service = service(&lab, setup, "iris", &[python.to_str().unwrap(), &app, "$(PORT)"]);
-        let serve = lab.services(&[&service]).serve().start().await;
-        let mut command = Command::new(&python);
-        command.args([&script("triton_client.py"), &format!("localhost:{}", serve.traffic.port()), "iris"]);
-        let mut client = Program::spawn(command, lab.dir());
-        let status = client.wait(LONG).await;
-        assert_eq!(status, 0, "{setup:?}: {}", client.settled_log().await);
     }
 }
 
