@@ -51,8 +51,12 @@ async fn impatient(rest: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
     (addr, seen)
 }
 
+/// Of hundreds of requests that race with their connection's end; as a rule none.
+const MOST_UNDECIDED: u64 = 1;
+
 /// The two ways in which a connection is found closed: before anything was written, whatever the request is, and with
-/// a request on it that has no body and that the app did not read.
+/// a request on it that has no body and that the app did not read. The one that remains: the app closes just after the
+/// request has come and before it is read, and the RST that then comes alone is also what an app sends that has read it.
 #[tokio::test]
 async fn an_app_that_closes_what_rests_is_never_seen_by_the_client() {
     for setup in [Setup::QueueProxy, Setup::Both] {
@@ -60,6 +64,7 @@ async fn an_app_that_closes_what_rests_is_never_seen_by_the_client() {
             let (app, seen) = impatient(rest).await;
             let way = Way::through(setup).limit(1).at(app).start().await;
             let mut wire = Wire::open(way.traffic, false).await.unwrap();
+            let mut undecided = 0;
             for n in 1..=requests {
                 let call = if n % 10 == 2 {
                     // Long after the app has closed.
@@ -72,13 +77,17 @@ async fn an_app_that_closes_what_rests_is_never_seen_by_the_client() {
                     way.get("/")
                 };
                 let reply = wire.send(call).await.unwrap();
+                if reply.status == 502 && reply.text().contains("reset") && undecided < MOST_UNDECIDED {
+                    undecided += 1;
+                    continue;
+                }
                 assert_eq!(
                     (reply.status, reply.text()),
-                    (200, n.to_string()),
+                    (200, (n - undecided).to_string()),
                     "{way}: request {n}, {rest:?}"
                 );
             }
-            assert_eq!(seen.load(Ordering::SeqCst) as u64, requests, "{way}: none twice");
+            assert_eq!(seen.load(Ordering::SeqCst) as u64, requests - undecided, "{way}: none twice");
         }
     }
 }

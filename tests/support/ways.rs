@@ -38,6 +38,8 @@ pub(crate) struct WayBuilder {
     spec: Vec<(&'static str, Value)>,
     /// What a queue-proxy is told.
     proxy: Vec<String>,
+    /// `$(GRPC_PORT)` of an app that a queue-proxy stands next to.
+    grpc_port: Option<u16>,
 }
 
 /// Requests that wait at each hop, unless a test says otherwise: more than any test sends at once.
@@ -82,6 +84,7 @@ impl WayBuilder {
             flags: Vec::new(),
             spec: Vec::new(),
             proxy: Vec::new(),
+            grpc_port: None,
         }
     }
 
@@ -131,6 +134,26 @@ impl WayBuilder {
     /// What the hop that is next to the app takes it to speak: `auto`, `http1`, `h2c`.
     pub(crate) fn protocol(mut self, protocol: &'static str) -> Self {
         self.protocol = protocol;
+        self
+    }
+
+    /// The app takes gRPC on a port of its own, `$(GRPC_PORT)`.
+    pub(crate) fn own_grpc_port(mut self) -> Self {
+        if self.setup == Setup::Activator {
+            // Any number: a process is given a free one.
+            self.spec.push(("grpcPort", json!(8081)));
+        } else {
+            let (port, _) = port_range(1);
+            self.proxy.extend(["--grpc-app".to_owned(), format!("127.0.0.1:{port}")]);
+            self.grpc_port = Some(port);
+        }
+        self
+    }
+
+    /// Every hop asks here whether the app is ready.
+    pub(crate) fn ready_at(mut self, path: &str) -> Self {
+        self.spec.push(("readiness.httpGet.path", json!(path)));
+        self.proxy.extend(["--readiness".to_owned(), format!("http:{path}")]);
         self
     }
 
@@ -189,7 +212,11 @@ impl WayBuilder {
                 let first = [testapp_path().to_str().unwrap(), "--port", port, "--record", &record];
                 first.map(str::to_owned).into_iter().chain(args.iter().cloned()).collect()
             }
-            App::Command(command) => command.iter().map(|arg| arg.replace("$(PORT)", port)).collect(),
+            App::Command(command) => {
+                let grpc = self.grpc_port.map_or_else(|| "$(GRPC_PORT)".to_owned(), |port| port.to_string());
+                let filled = |arg: &String| arg.replace("$(PORT)", port).replace("$(GRPC_PORT)", &grpc);
+                command.iter().map(filled).collect()
+            }
             App::At(addr) => vec![relay_path().to_str().unwrap().to_owned(), addr.to_string()],
         }
     }
