@@ -14,7 +14,7 @@
 //! new connection, so a lost one delays readiness and nothing more.
 
 mod exec;
-mod grpc;
+pub(crate) mod grpc;
 mod http;
 mod schedule;
 

@@ -15,6 +15,9 @@ async fn what_is_in_flight_finishes_and_keep_alive_ends() {
         let mut resting = Wire::open(way.traffic, false).await.unwrap();
         let _ = resting.send(way.get("/").id("resting")).await.unwrap();
         let gate = way.lab.gate("end");
+        // It rests, and has nothing to finish. First: the others take both slots.
+        let mut resting = Wire::open(way.traffic, false).await.unwrap();
+        let _ = resting.send(way.get("/").id("resting")).await.unwrap();
         let mut raw = Raw::connect(way.traffic).await;
         raw.send(format!(
             "GET /hold?file={gate} HTTP/1.1\r\nhost: {}\r\nx-request-id: h1\r\n\r\n",

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::h2_raw::{DATA, END_STREAM, GOAWAY, HEADERS, RST_STREAM, RawH2, SETTINGS, frame, request};
 use crate::support::{
     Call, Lab, Program, Raw, RawApp, SOON, Setup, Way, Wire, holds, rss_bytes, testapp, wait_until,
 };
@@ -10,8 +11,9 @@ use crate::support::{
 on_each_setup!(
     a_head_that_does_not_come_ends_the_connection,
     a_slow_response_is_no_rest,
+    a_resting_http_2_connection_is_told_to_go,
     too_large_heads_are_431_and_too_long_targets_414,
-    at_the_limit_connections_wait_to_be_accepted,
+    at_the_limit_newcomers_wait_until_one_rests,
     an_idle_connection_is_small,
 );
 
@@ -69,6 +71,41 @@ async fn a_slow_response_is_no_rest(setup: Setup) {
     upload.until("hello").await;
 }
 
+async fn a_resting_http_2_connection_is_told_to_go(setup: Setup) {
+    const TEXT: &[u8] = &[0x81, 0x81, 0, 0, 0, 0, b'x'];
+    let flags = ["--header-timeout", "200ms", "--keep-alive-timeout", "400ms"];
+    let way = Way::through(setup).flags(&flags).start().await;
+    let gate = way.lab.gate("end");
+    let mut busy = RawH2::connect(way.traffic, &[]).await;
+    let hold = request("GET", &way.host(), &format!("/hold?file={gate}"), &[("x-request-id", "held")]);
+    busy.request(1, END_STREAM, &hold).await;
+    way.reached("held").await;
+    let mut tunnel = RawH2::connect(way.traffic, &[]).await;
+    tunnel.until(SETTINGS).await;
+    let websocket = [(":protocol", "websocket"), ("sec-websocket-version", "13")];
+    tunnel.request(1, 0, &request("CONNECT", &way.host(), "/ws-echo", &websocket)).await;
+    assert_eq!(tunnel.until_any(&[HEADERS, RST_STREAM]).await.unwrap().kind, HEADERS);
+    // One that never asked for anything, and one whose request is answered: the time passes several times over.
+    for n in 0..4 {
+        let mut rests = RawH2::connect(way.traffic, &[]).await;
+        if n % 2 == 1 {
+            rests.request(1, END_STREAM, &request("GET", &way.host(), "/", &[])).await;
+            rests.until(HEADERS).await;
+        }
+        assert_eq!(rests.until(GOAWAY).await.code(), 0, "no error");
+        while rests.until_any(&[GOAWAY]).await.is_some() {}
+    }
+    tunnel.send(frame(DATA, 0, 1, TEXT)).await.unwrap();
+    let echo = tunnel.until_any(&[DATA, GOAWAY]).await.expect("a tunnel is no rest");
+    assert_eq!((echo.kind, &echo.payload[..]), (DATA, TEXT));
+    tunnel.send(frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes())).await.unwrap();
+    tunnel.until(GOAWAY).await;
+    gate.open();
+    let answer = busy.until_any(&[HEADERS, GOAWAY]).await.expect("a stream is no rest");
+    assert_eq!((answer.kind, answer.stream), (HEADERS, 1));
+    busy.until(GOAWAY).await;
+}
+
 async fn too_large_heads_are_431_and_too_long_targets_414(setup: Setup) {
     let app = RawApp::echoing().await;
     let way = Way::through(setup).at(app.addr).start().await;
@@ -114,30 +151,39 @@ async fn refused(way: &Way, what: &str, text: &str, status: u16) {
     }
 }
 
-async fn at_the_limit_connections_wait_to_be_accepted(setup: Setup) {
+async fn at_the_limit_newcomers_wait_until_one_rests(setup: Setup) {
     let app = RawApp::echoing().await;
     let way = Way::through(setup).at(app.addr).flags(&["--max-connections", "3"]).start().await;
-    let get = format!("GET /x HTTP/1.1\r\nhost: {}\r\n\r\n", way.host());
     let mut open = Vec::new();
-    for _ in 0..3 {
+    for n in 0..3 {
         let mut client = Raw::connect(way.traffic).await;
-        client.send(&get).await;
-        client.until("GET /x|").await;
+        let post = format!("POST /{n} HTTP/1.1\r\nhost: {}\r\ncontent-length: 2\r\n\r\na", way.host());
+        client.send(post).await;
+        wait_until(SOON, "the app has its beginning", async || {
+            let came = app.received().concat();
+            holds(came.contains(&format!("POST /{n} ")), came)
+        })
+        .await;
         open.push(client);
     }
-    // The kernel takes it, and nobody answers yet; those who are in are served.
+    // The kernel takes it, and nobody answers yet.
     let mut waits = Raw::connect(way.traffic).await;
-    waits.send(&get).await;
-    for client in &mut open {
-        client.forget();
-        client.send(&get).await;
-        client.until("GET /x|").await;
+    waits.send(format!("GET /x HTTP/1.1\r\nhost: {}\r\n\r\n", way.host())).await;
+    // Admin has places of its own: this would fail.
+    for _ in 0..10 {
+        assert!(way.metric("process_open_fds").await > 0.0);
     }
     assert_eq!(waits.peek(), "");
-    drop(open.pop());
+    // The first that has nothing more to do makes room, and no other.
+    let mut rests = open.remove(1);
+    rests.send("b").await;
     waits.until("GET /x|").await;
-    // Admin has places of its own: `Way::metric` would have failed.
-    assert!(way.metric("process_open_fds").await > 0.0);
+    let (answer, reset) = rests.closed().await;
+    assert!(answer.ends_with("POST /1|ab") && !reset, "{answer}");
+    for client in &mut open {
+        client.send("b").await;
+        client.until("|ab").await;
+    }
 }
 
 async fn an_idle_connection_is_small(setup: Setup) {

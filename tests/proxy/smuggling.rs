@@ -9,8 +9,11 @@ on_each_setup!(
     ambiguous_requests_do_not_pass,
     ambiguous_bodies_do_not_pass,
     ambiguous_bodies_of_waiting_requests_are_refused_at_once,
+    a_size_of_many_digits_hides_nothing,
     hop_by_hop_fields_end_here,
+    trailers_are_no_second_head,
     what_came_before_is_answered,
+    what_is_refused_is_counted,
 );
 
 /// `HOST` stands for the right one.
@@ -91,6 +94,10 @@ const HEADS: &[(&str, &str)] = &[
     ("the same host twice", "GET /x HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\n\r\n"),
     ("a host and a path", "GET /x HTTP/1.1\r\nHost: HOST/y\r\n\r\n"),
     ("a host and a user", "GET /x HTTP/1.1\r\nHost: a@HOST\r\n\r\n"),
+    ("a host in brackets of another", "GET /x HTTP/1.1\r\nHost: [HOST].other.example\r\n\r\n"),
+    ("two ports", "GET /x HTTP/1.1\r\nHost: HOST:80:other.example\r\n\r\n"),
+    ("a port that is none", "GET /x HTTP/1.1\r\nHost: HOST:x\r\n\r\n"),
+    ("a bracket in a host", "GET /x HTTP/1.1\r\nHost: HOST]\r\n\r\n"),
     ("two hosts in one", "GET /x HTTP/1.1\r\nHost: HOST,other.example\r\n\r\n"),
     ("a host with a blank", "GET /x HTTP/1.1\r\nHost: HOST other.example\r\n\r\n"),
     ("a port that is a host", "GET /x HTTP/1.1\r\nHost: HOST:80@other.example\r\n\r\n"),
@@ -126,6 +133,9 @@ const CHUNKS: &[(&str, &str)] = &[
     ("data without its end", "3\r\nabc0\r\n\r\n"),
     ("data that ends with a line feed", "3\r\nabc\n0\r\n\r\n"),
     ("an end that ends with a line feed", "3\r\nabc\r\n0\n\r\n"),
+    ("trailers that end with a line feed", "3\r\nabc\r\n0\r\n\n"),
+    ("a trailer that ends with a line feed", "3\r\nabc\r\n0\r\nx: a\n\r\n"),
+    ("a trailer, and a line feed", "3\r\nabc\r\n0\r\nx: a\r\n\n"),
     ("a null in a trailer", "3\r\nabc\r\n0\r\nx: a\0b\r\n\r\n"),
     ("a folded trailer", "3\r\nabc\r\n0\r\nx: a\r\n b\r\n\r\n"),
     ("no colon in a trailer", "3\r\nabc\r\n0\r\nabc\r\n\r\n"),
@@ -209,6 +219,33 @@ async fn ambiguous_bodies_of_waiting_requests_are_refused_at_once(setup: Setup) 
     assert!(!way.lab.reached(NAME, "waits"));
 }
 
+/// A size line that is longer than what is kept of a line, in pieces; and in its chunk, what looks like a request whose
+/// body swallows the next one.
+async fn a_size_of_many_digits_hides_nothing(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::echoing().await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let host = &hops.host;
+    let mut client = Raw::connect(hops.addr).await;
+    let zeros = "0".repeat(200);
+    client
+        .send(format!("POST /x HTTP/1.1\r\nhost: {host}\r\ntransfer-encoding: chunked\r\n\r\n{zeros}"))
+        .await;
+    wait_until(SOON, "the beginning was read", async || {
+        let came = app.received().concat();
+        holds(came.contains("/x HTTP/1.1\r\n"), came)
+    })
+    .await;
+    let data = "a\r\n\r\nGET /inner HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n";
+    let twice =
+        format!("GET /smuggled HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n");
+    client.send(format!("{:x}\r\n{data}\r\n0\r\n\r\n{twice}", data.len())).await;
+    let (answer, reset) = client.closed().await;
+    assert!(answer.contains(" 400 ") && !reset, "{answer} (reset: {reset})");
+    assert!(!app.received().concat().contains("/smuggled"), "{:?}", app.received());
+    unharmed(&hops, &app).await;
+}
+
 async fn hop_by_hop_fields_end_here(setup: Setup) {
     let app = RawApp::answering(
         "HTTP/1.1 200 OK\r\nconnection: x-mine, keep-alive\r\nx-mine: 1\r\nkeep-alive: timeout=5\r\n\
@@ -236,6 +273,33 @@ async fn hop_by_hop_fields_end_here(setup: Setup) {
     assert!(came.contains("x-stays: 3"), "{came}");
 }
 
+async fn trailers_are_no_second_head(setup: Setup) {
+    const TRAILERS: &str = "Content-Length: 9\r\nHost: other\r\nTransfer-Encoding: x\r\nConnection: x-stays\r\n\
+        X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Stays: 1\r\n";
+    const NAMES: &str =
+        "content-length, host, transfer-encoding, connection, x-forwarded-for, forwarded, x-stays";
+    let lab = Lab::new();
+    let chunked = |head: &str| {
+        format!("{head}Trailer: {NAMES}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n{TRAILERS}\r\n")
+    };
+    let answer: &'static str = chunked("HTTP/1.1 200 OK\r\n").leak();
+    let app = RawApp::answering(answer).await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let mut client = Raw::connect(hops.addr).await;
+    let head = format!("POST /x HTTP/1.1\r\nHost: {}\r\nTE: trailers\r\n", hops.host);
+    client.send(chunked(&head)).await;
+    let answer = client.until("x-stays: 1\r\n\r\n").await;
+    wait_until(SOON, "the app has all of it", async || {
+        let came = app.received().concat().to_ascii_lowercase();
+        holds(came.contains("x-stays: 1\r\n\r\n"), came)
+    })
+    .await;
+    for (side, text) in [("the client", answer), ("the app", app.received().concat())] {
+        let (_, trailers) = text.split_once("abc\r\n0\r\n").expect(side);
+        assert_eq!(trailers.to_ascii_lowercase(), "x-stays: 1\r\n\r\n", "{side}");
+    }
+}
+
 async fn what_came_before_is_answered(setup: Setup) {
     let app = RawApp::echoing().await;
     let way = Way::through(setup).at(app.addr).start().await;
@@ -252,6 +316,31 @@ async fn what_came_before_is_answered(setup: Setup) {
     assert!(answer.contains("\"code\":\"bad_request\""), "an error of ours is JSON: {answer}");
     assert!(!app.received().concat().contains("/3"));
     unharmed(&way, &app).await;
+}
+
+async fn what_is_refused_is_counted(setup: Setup) {
+    let lab = Lab::new();
+    let app = RawApp::echoing().await;
+    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let count = async |reason: &str| {
+        hops.metric("pilotlight_invalid_requests_total", &format!("reason=\"{reason}\"")).await
+    };
+    let long = format!("/{}", "x".repeat(20_000));
+    for (reason, target, fields) in [
+        ("bad_request", "/x", "content-length: 0\r\ncontent-length: 0\r\n"),
+        ("malformed", "/x", "x : y\r\n"),
+        ("target_too_long", &long, ""),
+    ] {
+        let before = count(reason).await;
+        let mut client = Raw::connect(hops.addr).await;
+        client.send(format!("GET {target} HTTP/1.1\r\nhost: {}\r\n{fields}\r\n", hops.host)).await;
+        client.closed().await;
+        wait_until(SOON, reason, async || {
+            let now = count(reason).await;
+            holds(now == before + 1.0, now)
+        })
+        .await;
+    }
 }
 
 /// The app is not blamed for what clients send, and no connection is out of step.
