@@ -3,7 +3,7 @@
 //! Each case is refused with 400, or becomes one message that the strict reader of [`RawApp`] takes; either way the
 //! connection is closed and the request hidden in it (`/smuggled`) is never seen as one.
 
-use crate::support::{App, Call, Hops, Lab, Options, Raw, RawApp, SOON, Setup, holds, wait_until};
+use crate::support::{NAME, Raw, RawApp, Setup, Way};
 
 on_each_setup!(
     ambiguous_requests_do_not_pass,
@@ -142,16 +142,15 @@ const CHUNKS: &[(&str, &str)] = &[
 ];
 
 async fn ambiguous_requests_do_not_pass(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::echoing().await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let way = Way::through(setup).at(app.addr).start().await;
     for (what, head) in HEADS {
-        let hidden = format!("GET /smuggled HTTP/1.1\r\nHost: {}\r\n\r\n", hops.host);
-        let text = format!("{}0\r\n\r\n{hidden}", head.replace("HOST", &hops.host));
+        let hidden = format!("GET /smuggled HTTP/1.1\r\nHost: {}\r\n\r\n", way.host());
+        let text = format!("{}0\r\n\r\n{hidden}", head.replace("HOST", &way.host()));
         // Once in one piece, once byte by byte.
         for piece in [text.len(), 1] {
             let before = app.received().concat();
-            let mut client = Raw::connect(hops.addr).await;
+            let mut client = Raw::connect(way.traffic).await;
             for piece in text.as_bytes().chunks(piece) {
                 if !client.try_send(piece).await {
                     break;
@@ -175,23 +174,22 @@ async fn ambiguous_requests_do_not_pass(setup: Setup) {
             assert!(!came.contains("/smuggled HTTP"), "{what}: {came}");
         }
     }
-    unharmed(&hops, &app).await;
+    unharmed(&way, &app).await;
 }
 
 async fn ambiguous_bodies_do_not_pass(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::echoing().await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let way = Way::through(setup).at(app.addr).start().await;
     let long = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(1 << 20));
     let many = format!("{}0\r\n\r\n", format!("1;{}\r\na\r\n", "x".repeat(1000)).repeat(1000));
     let trailers = format!("3\r\nabc\r\n0\r\n{}\r\n", "x: y\r\n".repeat(100_000));
     let huge =
         [("a huge extension", long.as_str()), ("many extensions", &many), ("huge trailers", &trailers)];
     for (what, chunks) in CHUNKS.iter().copied().chain(huge) {
-        let hidden = format!("GET /smuggled HTTP/1.1\r\nHost: {}\r\n\r\n", hops.host);
-        let head = format!("POST /x HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n", hops.host);
+        let hidden = format!("GET /smuggled HTTP/1.1\r\nHost: {}\r\n\r\n", way.host());
+        let head = format!("POST /x HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n", way.host());
         let before = app.received().len();
-        let mut client = Raw::connect(hops.addr).await;
+        let mut client = Raw::connect(way.traffic).await;
         client.try_send(format!("{head}{chunks}{hidden}")).await;
         let (answer, reset) = client.closed().await;
         assert!(answer.starts_with("HTTP/1.1 400") && !reset, "{what} (reset: {reset}): {answer}");
@@ -201,27 +199,24 @@ async fn ambiguous_bodies_do_not_pass(setup: Setup) {
             assert!(!came.contains("/smuggled") && !came.ends_with("0\r\n\r\n"), "{what}: {came}");
         }
     }
-    unharmed(&hops, &app).await;
+    unharmed(&way, &app).await;
 }
 
 async fn ambiguous_bodies_of_waiting_requests_are_refused_at_once(setup: Setup) {
-    let lab = Lab::new();
-    let gate = lab.gate("end");
-    let options = Options { limit: 1, ..Options::default() };
-    let hops = Hops::start_with(&lab, setup, App::Testapp(&[]), options).await;
-    let held = Call::get(&hops.host, &format!("/hold?file={gate}")).id("held");
-    let held = tokio::spawn(held.send(hops.addr));
-    wait_until(SOON, "one holds the slot", async || holds(lab.reached(hops.record, "held"), "no")).await;
+    let way = Way::through(setup).limit(1).start().await;
+    let gate = way.lab.gate("end");
+    let held = way.send(way.get(&format!("/hold?file={gate}")).id("held"));
+    way.reached("held").await;
     for (what, chunks) in CHUNKS {
-        let mut client = Raw::connect(hops.addr).await;
+        let mut client = Raw::connect(way.traffic).await;
         let fields = "Transfer-Encoding: chunked\r\nX-Request-Id: waits";
-        client.send(format!("POST /x HTTP/1.1\r\nHost: {}\r\n{fields}\r\n\r\n{chunks}", hops.host)).await;
+        client.send(format!("POST /x HTTP/1.1\r\nHost: {}\r\n{fields}\r\n\r\n{chunks}", way.host())).await;
         let (answer, reset) = client.closed().await;
         assert!(answer.starts_with("HTTP/1.1 400") && !reset, "{what} (reset: {reset}): {answer}");
     }
     gate.open();
     assert_eq!(held.await.unwrap().unwrap().status, 200);
-    assert!(!lab.reached(hops.record, "waits"));
+    assert!(!way.lab.reached(NAME, "waits"));
 }
 
 /// A size line that is longer than what is kept of a line, in pieces; and in its chunk, what looks like a request whose
@@ -252,18 +247,17 @@ async fn a_size_of_many_digits_hides_nothing(setup: Setup) {
 }
 
 async fn hop_by_hop_fields_end_here(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::answering(
         "HTTP/1.1 200 OK\r\nconnection: x-mine, keep-alive\r\nx-mine: 1\r\nkeep-alive: timeout=5\r\n\
          proxy-authenticate: Basic\r\nx-stays: 1\r\ncontent-length: 0\r\n\r\n",
     )
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let mut client = Raw::connect(hops.addr).await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut client = Raw::connect(way.traffic).await;
     let fields = "Connection: close, X-One\r\nConnection: x-two\r\nX-One: 1\r\nX-Two: 2\r\nX-Stays: 3\r\n\
                   Keep-Alive: timeout=5\r\nProxy-Connection: close\r\nProxy-Authorization: x\r\nTE: gzip\r\n\
                   Upgrade: h2c\r\nHTTP2-Settings: AAA\r\n";
-    client.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n{fields}\r\n", hops.host)).await;
+    client.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n{fields}\r\n", way.host())).await;
     let (answer, _) = client.closed().await;
     let answer = answer.to_ascii_lowercase();
     for gone in ["x-mine", "keep-alive", "proxy-authenticate"] {
@@ -307,22 +301,21 @@ async fn trailers_are_no_second_head(setup: Setup) {
 }
 
 async fn what_came_before_is_answered(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::echoing().await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let host = &hops.host;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let host = way.host();
     let sound = format!("POST /1 HTTP/1.1\r\nhost: {host}\r\ncontent-length: 2\r\n\r\n\n\n");
     let chunked =
         format!("POST /2 HTTP/1.1\r\nhost: {host}\r\ntransfer-encoding: chunked\r\n\r\n1\r\n\n\r\n0\r\n\r\n");
     let bad = format!("GET /3 HTTP/1.1\nhost: {host}\r\n\r\n");
-    let mut client = Raw::connect(hops.addr).await;
+    let mut client = Raw::connect(way.traffic).await;
     client.send(format!("{sound}{chunked}{bad}{sound}")).await;
     let (answer, reset) = client.closed().await;
     let statuses: Vec<_> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!((statuses.as_slice(), reset), (&["200", "200", "400"][..], false), "{answer}");
     assert!(answer.contains("\"code\":\"bad_request\""), "an error of ours is JSON: {answer}");
     assert!(!app.received().concat().contains("/3"));
-    unharmed(&hops, &app).await;
+    unharmed(&way, &app).await;
 }
 
 async fn what_is_refused_is_counted(setup: Setup) {
@@ -351,19 +344,15 @@ async fn what_is_refused_is_counted(setup: Setup) {
 }
 
 /// The app is not blamed for what clients send, and no connection is out of step.
-async fn unharmed(hops: &Hops, app: &RawApp) {
-    let mut client = Raw::connect(hops.addr).await;
+async fn unharmed(way: &Way, app: &RawApp) {
+    let mut client = Raw::connect(way.traffic).await;
     for n in 0..3 {
         client.forget();
-        client.send(format!("GET /sound{n} HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host)).await;
+        client.send(format!("GET /sound{n} HTTP/1.1\r\nhost: {}\r\n\r\n", way.host())).await;
         client.until(&format!("GET /sound{n}|")).await;
     }
     assert!(app.received().concat().contains("/sound2"));
-    let errors = hops.metric("pilotlight_app_errors_total", "").await;
+    let errors = way.metric("pilotlight_app_errors_total").await;
     assert!(errors.abs() < 0.5, "{errors} errors are held against the app");
-    wait_until(SOON, "nothing is in flight", async || {
-        let n = hops.metric("pilotlight_service_in_flight", "").await;
-        holds(n == 0.0, n)
-    })
-    .await;
+    way.idle().await;
 }
