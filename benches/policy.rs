@@ -14,6 +14,7 @@ use pilotlight::clock;
 use pilotlight::config::load::{self, Loaded};
 use pilotlight::config::spec::Aggregation;
 use pilotlight::policy::dispatch::Dispatch;
+use pilotlight::policy::line::Tenant;
 use pilotlight::policy::{Decider, Knobs, Observation, Window};
 use pilotlight::proxy::breaker::Breaker;
 
@@ -23,18 +24,18 @@ const SERVICES: usize = 10_000;
 fn breaker(c: &mut Criterion) {
     for (limit, replicas) in [(0, 1), (32, 1), (4, 10), (4, 1000), (0, 1000)] {
         let breaker: Breaker<Arc<u64>, &str> = Breaker::new(limit, 100, 1);
-        (0..replicas).for_each(|id| assert!(breaker.join(id, Arc::new(id))));
+        (0..replicas).for_each(|id| breaker.join(id, Arc::new(id)));
         c.bench_function(&format!("breaker/acquire_release/limit_{limit}/replicas_{replicas}"), |b| {
             b.iter(|| black_box(breaker.try_acquire().unwrap()));
         });
     }
     // One that has to wait: joins the line, and is handed the slot that another gives back.
     let breaker: Breaker<Arc<u64>, &str> = Breaker::new(1, 100, 1);
-    assert!(breaker.join(1, Arc::new(1)));
+    breaker.join(1, Arc::new(1));
     c.bench_function("breaker/wait_for_slot", |b| {
         b.iter(|| {
             let first = breaker.try_acquire().unwrap();
-            let waiting = breaker.acquire().unwrap();
+            let waiting = breaker.acquire(Tenant::NONE).unwrap();
             drop(first);
             drop(black_box(waiting));
         });
@@ -46,7 +47,7 @@ fn dispatch(c: &mut Criterion) {
     for limit in [0, 4] {
         for replicas in [10u64, 1000] {
             let mut dispatch: Dispatch<(), u64> = Dispatch::new(limit, 100);
-            (0..replicas).for_each(|id| assert!(dispatch.join(id, id)));
+            (0..replicas).for_each(|id| assert!(dispatch.join(id, id, None).is_none()));
             // Half of the slots of a limit of 4 are taken.
             for n in 0..replicas * 2 {
                 dispatch.try_take(n.wrapping_mul(0x9E37_79B9_7F4A_7C15)).unwrap();

@@ -54,6 +54,8 @@ pub enum Kind {
     Zero,
     /// A replica that had been ready died.
     Died,
+    /// A replica left the set: it cannot be reached, breaks exchanges, or says that it is not ready.
+    Ejected,
     /// A start failed.
     StartFailed,
     /// Starts are given up for a while.
@@ -95,7 +97,7 @@ impl Events {
         let message = message.into();
         let service_field = service.map(tracing::field::display);
         match kind {
-            Kind::StartFailed | Kind::Failing | Kind::Died | Kind::Refused => {
+            Kind::StartFailed | Kind::Failing | Kind::Died | Kind::Ejected | Kind::Refused => {
                 tracing::warn!(service = service_field, "{message}");
             }
             _ => tracing::info!(service = service_field, "{message}"),

@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+pub mod wire;
+
+pub use wire::{Stat, WireStatMessage, WireStatMessages};
+
 /// Counts requests of one service.
 #[derive(Debug)]
 pub struct Meter {

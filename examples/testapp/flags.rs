@@ -43,6 +43,9 @@ pub(crate) struct Flags {
     /// More requests in flight than this are recorded as a violation; 0 = any number is fine.
     #[arg(long, default_value_t = 0)]
     pub(crate) limit: usize,
+    /// While this file exists, every connection is reset as soon as it is there.
+    #[arg(long)]
+    pub(crate) reset_while: Option<PathBuf>,
     /// SIGTERM is recorded and has no other effect.
     #[arg(long)]
     pub(crate) ignore_sigterm: bool,

@@ -100,6 +100,10 @@ async fn run(app: Arc<App>) -> std::io::Result<()> {
             }
         };
         let Ok((stream, _)) = accepted else { continue };
+        if app.flags.reset_while.as_ref().is_some_and(|file| file.exists()) {
+            let _ = stream.set_zero_linger();
+            continue;
+        }
         let _ = stream.set_nodelay(true);
         if app.flags.die_reading {
             tokio::spawn(die_reading(stream));

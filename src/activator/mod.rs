@@ -16,17 +16,18 @@ use crate::config::spec::ServiceKey;
 use crate::drain::Drain;
 use crate::proxy::Permit;
 use crate::proxy::body::{Body, RequestBody};
-use crate::proxy::client::SendError;
 use crate::proxy::endpoint::Endpoint;
 use crate::proxy::error::{Dialect, ProxyError};
 use crate::proxy::forward::{Failure, Forward};
+use crate::proxy::send_error::SendError;
 use crate::proxy::server::{Conn, Handler};
-use crate::proxy::{head, host};
+use crate::proxy::{grpc, head, host};
 
 pub mod admit;
 pub mod limits;
 pub mod route;
 pub mod service;
+pub mod tenants;
 pub mod wake;
 
 use route::Routes;
@@ -110,6 +111,10 @@ impl Activator {
             let cold = permit.endpoint().ready > started;
             service.metrics.waited(clock::now().saturating_duration_since(started), cold);
         }
+        if waited && let Some(limit) = traits.grpc_timeout {
+            let left = limit.saturating_sub(clock::now().saturating_duration_since(started));
+            grpc::set_timeout(&mut parts.headers, left);
+        }
         let request = Request::from_parts(parts, body);
         let mut forward = Forward { request, traits, dialect, started, counted, upgrade: None };
         let timeouts = service.spec().timeouts;
@@ -135,6 +140,12 @@ impl Activator {
                     }
                     (permit, forward) = self.retry(service, conn, *unsent, refused).await?;
                 }
+                Err(Failure::Refused(unread, refused, error)) => {
+                    if !tries.after_refused_stream() {
+                        return Err(ProxyError::App(format!("it refused the request: {error}")));
+                    }
+                    (permit, forward) = self.retry(service, conn, *unread, refused).await?;
+                }
                 Err(Failure::Broken(unread, broken, error)) => {
                     if endpoint.broke(clock::now()) {
                         suspect(service, &endpoint, &error);
@@ -158,6 +169,7 @@ impl Activator {
         forward: Forward,
         used: Permit,
     ) -> Result<(Permit, Forward), ProxyError> {
+        service.may_retry()?;
         let place = service.line.requeue(used.ticket());
         drop(used);
         service.metrics.retried();
@@ -198,6 +210,7 @@ impl Handler for ByPort {
 struct Tries {
     refusals: u32,
     resets: u32,
+    refused_streams: u32,
 }
 
 // === impl Tries ===
@@ -207,6 +220,7 @@ impl Tries {
     const REFUSALS: u32 = 3;
     /// Dying replicas that may take the request with them: more would let a request that kills its app kill all.
     const RESETS: u32 = 1;
+    const REFUSED_STREAMS: u32 = 1;
 
     /// Whether to try again after `endpoint` refused the connection. Nothing was sent, so a replica that turns out to
     /// have died costs no try: whoever waits for a restart waits until its deadline.
@@ -215,6 +229,12 @@ impl Tries {
             self.refusals += 1;
         }
         self.refusals < Self::REFUSALS
+    }
+
+    /// Whether to try again after an app that is well refused the stream: once. It has too much to do.
+    fn after_refused_stream(&mut self) -> bool {
+        self.refused_streams += 1;
+        self.refused_streams <= Self::REFUSED_STREAMS
     }
 
     /// Whether to try again after `endpoint` reset the connection: once, and only if its process has died.
@@ -228,7 +248,7 @@ impl Tries {
 /// that was killed accepts connections for a moment longer than it answers any.
 fn suspect(service: &Service, endpoint: &Endpoint, error: &SendError) {
     tracing::debug!(service = %service.key, replica = endpoint.replica, %error, "looking at a replica again");
-    endpoint.suspect(|| service.leave(endpoint.replica));
+    endpoint.suspect(error, || service.leave(endpoint.replica));
 }
 
 /// A host as it may be repeated to its sender.

@@ -14,6 +14,7 @@ use crate::clock;
 use crate::config::spec::{NoWake, ServiceKey, ServiceSpec};
 use crate::policy::Learned;
 use crate::policy::dispatch::ReplicaId;
+use crate::policy::retries::RetryBudget;
 use crate::proxy::Line;
 use crate::proxy::error::{ProxyError, Refusal};
 use crate::proxy::metrics::ServiceMetrics;
@@ -38,6 +39,7 @@ pub struct Service {
     pub own_host: HeaderValue,
     spec: ArcSwap<ServiceSpec>,
     limits: ArcSwap<RateLimits>,
+    retries: Mutex<RetryBudget>,
     /// Bytes that waiting requests hold.
     buffered: AtomicU64,
     trouble: ArcSwapOption<Trouble>,
@@ -52,6 +54,8 @@ pub struct Service {
 pub struct Trouble {
     /// In words, with the last exit status.
     pub reason: Arc<str>,
+    /// The code in the error's JSON.
+    pub code: &'static str,
     /// Failed starts in a row.
     pub failures: u32,
     /// When the next start may be tried.
@@ -78,6 +82,7 @@ impl Service {
             meter: Arc::new(Meter::new(clock::now())),
             metrics: Arc::new(ServiceMetrics::new(&key)),
             own_host: HeaderValue::try_from(host).expect("DNS labels are ASCII"),
+            retries: Mutex::new(RetryBudget::new(clock::now())),
             limits: ArcSwap::from_pointee(RateLimits::new(&spec.limits)),
             spec: ArcSwap::new(spec),
             buffered: AtomicU64::new(0),
@@ -96,6 +101,10 @@ impl Service {
 
     /// Takes a changed spec, effective for the next request.
     pub fn update(&self, spec: Arc<ServiceSpec>) {
+        if !self.spec.load().runs_as(&spec) {
+            // The new limit is made for what comes, not for what is to be replaced.
+            self.line.keep_limits();
+        }
         self.line.resize(spec.concurrency.limit, spec.buffer.requests as usize);
         if self.spec.load().limits != spec.limits {
             self.limits.store(Arc::new(RateLimits::new(&spec.limits)));
@@ -106,6 +115,18 @@ impl Service {
     /// The rate limiters.
     pub fn limits(&self) -> arc_swap::Guard<Arc<RateLimits>> {
         self.limits.load()
+    }
+
+    /// Whether a request that no app has seen may go to another replica, or the reason why not.
+    pub fn may_retry(&self) -> Result<(), ProxyError> {
+        if self.retries.lock().take(clock::now(), self.meter.total()) {
+            return Ok(());
+        }
+        Err(ProxyError::Refused(Refusal {
+            reason: "its replica could not be reached, and the service's retry budget is used up".into(),
+            code: "retry_budget",
+            retry_after: Duration::from_secs(1),
+        }))
     }
 
     /// Takes a replica out of the line. If that was the last and somebody waits, the autoscaler is told: who joined
@@ -207,7 +228,7 @@ impl Trouble {
     pub fn refusal(&self, now: Instant) -> Refusal {
         Refusal {
             reason: self.reason.clone(),
-            code: "cannot_start",
+            code: self.code,
             retry_after: self.until.saturating_duration_since(now),
         }
     }

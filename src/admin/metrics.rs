@@ -12,7 +12,9 @@ use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::proto::{Gauge, LabelPair, Metric, MetricFamily, MetricType};
 
+use crate::activator::service::Service;
 use crate::autoscaler::Managed;
+use crate::proxy::metrics::Connections;
 use crate::runtime::process::supervisor::Phase;
 
 /// The format's content type.
@@ -74,27 +76,11 @@ impl Exposition {
     /// Adds a service: what it counted, and what it is now.
     pub fn service(&mut self, managed: &Managed) {
         let (service, replicas) = (&managed.service, &managed.replicas);
-        let spec = service.spec();
         self.add(service.metrics.collect());
+        self.add(of_line(service));
         let labels = [("namespace", &*service.key.namespace), ("service", &*service.key.name)];
         let mut gauge = |name: &str, help: &str, value: f64| self.gauge(name, help, &labels, value);
-        gauge(
-            "pilotlight_service_in_flight",
-            "Requests that hold a slot of a replica.",
-            f64::from(service.line.in_flight()),
-        );
-        gauge("pilotlight_service_queued", "Requests that wait for a slot.", service.line.waiting() as f64);
-        gauge(
-            "pilotlight_service_buffered_bytes",
-            "Bytes that waiting requests hold.",
-            service.buffered() as f64,
-        );
         gauge("pilotlight_service_desired_replicas", "Replicas wanted.", f64::from(replicas.desired()));
-        gauge(
-            "pilotlight_service_concurrency_limit",
-            "Requests in flight per replica at most; 0 is unlimited.",
-            f64::from(spec.concurrency.limit),
-        );
         gauge(
             "pilotlight_service_failing",
             "1 while the last starts failed, until one succeeds.",
@@ -129,6 +115,18 @@ impl Exposition {
     pub fn process(&mut self, process: &Process) {
         let version = [("version", env!("CARGO_PKG_VERSION"))];
         self.gauge("pilotlight_build_info", "Always 1; the label says which build this is.", &version, 1.0);
+        let connections = Connections::of_process();
+        self.gauge(
+            "pilotlight_connections_open",
+            "Client connections that are open.",
+            &[],
+            connections.open() as f64,
+        );
+        self.add(vec![counter(
+            "pilotlight_connections_total",
+            "Client connections accepted.",
+            connections.total(),
+        )]);
         let families = process.collector.lock().collect();
         self.add(families);
     }
@@ -143,6 +141,39 @@ impl Exposition {
         }
         text
     }
+}
+
+/// What is true now of a service's line, whichever program it is in.
+pub fn of_line(service: &Service) -> Vec<MetricFamily> {
+    let labels = [("namespace", &*service.key.namespace), ("service", &*service.key.name)];
+    let limit = service.spec().concurrency.limit;
+    let gauges = [
+        (
+            "pilotlight_service_in_flight",
+            "Requests that hold a slot of a replica.",
+            f64::from(service.line.in_flight()),
+        ),
+        ("pilotlight_service_queued", "Requests that wait for a slot.", service.line.waiting() as f64),
+        ("pilotlight_service_buffered_bytes", "Bytes that waiting requests hold.", service.buffered() as f64),
+        (
+            "pilotlight_service_concurrency_limit",
+            "Requests in flight per replica at most; 0 is unlimited.",
+            f64::from(limit),
+        ),
+    ];
+    gauges.map(|(name, help, value)| gauge(name, help, &labels, value)).into()
+}
+
+/// A family of one counter without labels.
+fn counter(name: &str, help: &str, value: u64) -> MetricFamily {
+    let mut family = gauge(name, help, &[], 0.0);
+    family.set_field_type(MetricType::COUNTER);
+    let mut count = prometheus::proto::Counter::default();
+    count.set_value(value as f64);
+    let mut series = Metric::default();
+    series.set_counter(count);
+    family.set_metric(vec![series]);
+    family
 }
 
 /// A family of one gauge.
@@ -235,8 +266,8 @@ mod tests {
         world.apply_keys(&keys).await;
         for (n, member) in world.state.fleet.members().values().enumerate() {
             let metrics = &member.managed.service.metrics;
-            metrics.answered(200, Duration::from_millis(5));
-            metrics.answered(503, Duration::from_millis(5));
+            metrics.answered(200, Duration::from_millis(5), 66);
+            metrics.answered(503, Duration::from_millis(5), 0);
             metrics.refused("overflow", 503);
             (0..n).for_each(|_| metrics.started());
         }

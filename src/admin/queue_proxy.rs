@@ -13,6 +13,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
 use prometheus::proto::MetricFamily;
+use prost::Message;
 use serde_json::{Value, json};
 
 use super::error::AdminError;
@@ -20,6 +21,7 @@ use super::metrics::{self, Exposition, Process};
 use super::{guard, healthz, with_fallbacks};
 use crate::clock;
 use crate::drain::Drain;
+use crate::stat::{Stat, wire};
 
 /// How often `/drain` looks.
 const DRAIN_EVERY: Duration = Duration::from_millis(5);
@@ -33,6 +35,8 @@ pub struct QueueProxyState {
     pub drain: Drain,
     /// Requests that execute or wait.
     pub in_flight: Arc<dyn Fn() -> u32 + Send + Sync>,
+    /// Its load in the last second.
+    pub stat: Arc<dyn Fn() -> Stat + Send + Sync>,
     /// What it counts; [`metrics::gauge`] makes the rest. Process metrics are added here.
     pub metrics: Arc<dyn Fn() -> Vec<MetricFamily> + Send + Sync>,
 }
@@ -44,6 +48,7 @@ pub fn router(state: QueueProxyState) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/metrics", get(async move |State(state)| exposition(&state, &process)))
+        .route("/stats", get(stats))
         .route("/drain", get(drained));
     guard::seal(with_fallbacks(router)).with_state(state)
 }
@@ -63,6 +68,11 @@ fn exposition(state: &QueueProxyState, process: &Process) -> impl IntoResponse +
     exposition.add((state.metrics)());
     exposition.process(process);
     ([(CONTENT_TYPE, metrics::CONTENT_TYPE)], exposition.encode())
+}
+
+/// Load for an autoscaler, in Knative's form.
+async fn stats(State(state): State<QueueProxyState>) -> impl IntoResponse {
+    ([(CONTENT_TYPE, wire::CONTENT_TYPE)], (state.stat)().encode_to_vec())
 }
 
 /// Returns when nothing is in flight. Bounded by whoever asks, who may go away at any time.
@@ -114,6 +124,7 @@ mod tests {
             ready: Arc::new(move || ready.load(Ordering::Relaxed)),
             drain: drain.clone(),
             in_flight: Arc::new(|| 0),
+            stat: Arc::new(Stat::default),
             metrics: Arc::new(|| vec![metrics::gauge("pilotlight_in_flight", "Help.", &[], 3.0)]),
         });
         assert_eq!(get(&router, "/healthz").await.0, StatusCode::OK);
@@ -142,6 +153,7 @@ mod tests {
             ready: Arc::new(|| true),
             drain: Drain::new(),
             in_flight: Arc::new(move || count.current()),
+            stat: Arc::new(Stat::default),
             metrics: Arc::new(Vec::new),
         });
         let waiting = tokio::spawn(async move { get(&router, "/drain").await });

@@ -11,11 +11,11 @@ use super::signals::Signals;
 use super::thread::DataThread;
 use super::{EXIT_FORCED, bind, limits};
 use crate::admin;
-use crate::admin::metrics::gauge;
+use crate::admin::metrics;
 use crate::admin::queue_proxy::QueueProxyState;
 use crate::config::flags::QueueProxyConfig;
 use crate::config::spec::{
-    Addresses, Buffer, Limits, Scaling, ServiceKey, ServiceSpec, Source, TargetRef, Timeouts, Workload,
+    Addresses, Buffer, Scaling, ServiceKey, ServiceSpec, Source, TargetRef, Timeouts, Workload,
 };
 use crate::drain::Drain;
 use crate::proxy::server;
@@ -38,7 +38,11 @@ async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
 
     let drain = Drain::new();
     let data = DataThread::start()?;
-    let proxy = Arc::new(QueueProxy::new(spec(&config), Addresses { http: config.app, grpc: None }));
+    let proxy = Arc::new(QueueProxy::new(
+        spec(&config),
+        Addresses { http: config.app, grpc: None },
+        config.readiness_period,
+    ));
     let admin_drain = Drain::new();
     let router = admin::queue_proxy::router(state(&proxy, &drain));
     let admin_listener = TcpListener::from_std(admin_listener)?;
@@ -48,7 +52,7 @@ async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
     server::spawn(data.handle(), traffic, handler, connections, drain.clone());
     tracing::info!("listening on {listen} (traffic)");
     let watched = proxy.clone();
-    tokio::spawn(async move { watched.watch().await });
+    tokio::spawn(async move { tokio::join!(watched.watch(), watched.measure()) });
 
     let signal = signals.next().await;
     tracing::info!("{signal}: finishing what is in flight; once more ends at once");
@@ -90,22 +94,15 @@ async fn leave(config: &QueueProxyConfig, drain: &Drain, proxy: &QueueProxy) {
 /// What the admin port shows.
 fn state(proxy: &Arc<QueueProxy>, drain: &Drain) -> QueueProxyState {
     let (ready, service) = (proxy.ready(), proxy.service().clone());
+    let stat = proxy.clone();
     let meter = service.meter.clone();
     QueueProxyState {
         ready: Arc::new(move || ready.load(Ordering::Acquire)),
         drain: drain.clone(),
         in_flight: Arc::new(move || meter.current()),
+        stat: Arc::new(move || stat.stat()),
         metrics: Arc::new(move || {
-            let (key, line) = (&service.key, &service.line);
-            let labels = [("namespace", &*key.namespace), ("service", &*key.name)];
-            let limit = f64::from(service.spec().concurrency.limit);
-            let gauges = [
-                ("pilotlight_service_in_flight", "Requests that hold a slot.", f64::from(line.in_flight())),
-                ("pilotlight_service_queued", "Requests that wait for a slot.", line.waiting() as f64),
-                ("pilotlight_service_concurrency_limit", "Slots; 0 = unlimited.", limit),
-            ];
-            let gauges = gauges.map(|(name, help, value)| gauge(name, help, &labels, value));
-            service.metrics.collect().into_iter().chain(gauges).collect()
+            service.metrics.collect().into_iter().chain(metrics::of_line(&service)).collect()
         }),
     }
 }
@@ -135,7 +132,7 @@ fn spec(config: &QueueProxyConfig) -> ServiceSpec {
             drain: config.drain_timeout,
             ..Timeouts::default()
         },
-        limits: Limits::default(),
+        limits: config.limits.clone(),
         no_wake: Vec::new(),
     }
 }

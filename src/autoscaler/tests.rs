@@ -14,6 +14,7 @@ use crate::config::spec::{
     TargetRef, Timeouts, Workload,
 };
 use crate::policy::Reason;
+use crate::policy::line::Tenant;
 use crate::proxy::endpoint::Endpoint;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -75,7 +76,7 @@ fn one_each(max: u32) -> Scaling {
 #[tokio::test(start_paused = true)]
 async fn a_burst_at_zero_asks_at_once_for_what_it_needs() {
     let mut bench = Bench::new(1, one_each(4));
-    let _line: Vec<_> = (0..200).map(|_| bench.service.line.acquire().unwrap()).collect();
+    let _line: Vec<_> = (0..200).map(|_| bench.service.line.acquire(Tenant::NONE).unwrap()).collect();
     bench.scaler.woken(clock::now(), 0, 0);
     assert_eq!(bench.scaler.desired(), 4);
     assert_eq!(bench.scaler.last().unwrap().code, Reason::Backlog);
@@ -84,7 +85,7 @@ async fn a_burst_at_zero_asks_at_once_for_what_it_needs() {
 #[tokio::test(start_paused = true)]
 async fn a_wake_holds_until_ready_and_for_a_stable_window_after() {
     let mut bench = Bench::new(1, one_each(10));
-    let line: Vec<_> = (0..2).map(|_| bench.service.line.acquire().unwrap()).collect();
+    let line: Vec<_> = (0..2).map(|_| bench.service.line.acquire(Tenant::NONE).unwrap()).collect();
     bench.scaler.woken(clock::now(), 0, 0);
     let woken = bench.scaler.desired();
     assert_eq!(woken, 3, "two waiting at 0.7 each");
@@ -166,11 +167,16 @@ async fn load_brings_replicas_and_its_end_takes_them_step_by_step() {
 async fn a_service_that_cannot_start_lets_its_wake_go() {
     let scaling = Scaling { window: Duration::from_secs(6), ..one_each(3) };
     let mut bench = Bench::new(1, scaling);
-    let place = bench.service.line.acquire().unwrap();
+    let place = bench.service.line.acquire(Tenant::NONE).unwrap();
     bench.scaler.woken(clock::now(), 0, 0);
     assert!(bench.scaler.desired() > 0);
     let until = clock::now() + 600 * SECOND;
-    bench.service.set_trouble(Trouble { reason: "exit status 3".into(), failures: 3, until });
+    bench.service.set_trouble(Trouble {
+        reason: "exit status 3".into(),
+        code: "cannot_start",
+        failures: 3,
+        until,
+    });
     assert!(place.await.is_err(), "who waits is told");
     assert!(bench.run(120 * SECOND, |scaler| scaler.desired() == 0).await.is_some());
 }
@@ -226,9 +232,9 @@ async fn ticks_that_jitter_decide_at_every_second_one() {
     for second in 1..=60_u32 {
         // More each second, so that every decision is made from something else than the one before.
         load.push(bench.service.meter.enter(clock::now()));
-        // Uneven by up to 4 ms, early and late beside each other.
+        // Early and late by turns, and in pairs, by 2 ms at most.
         let jitter = [2, 0, 4, 1, 3, 0, 0, 4][second as usize % 8];
-        let due = start + second * SECOND + Duration::from_millis(jitter);
+        let due = start + (second - 1) * SECOND + Duration::from_millis(998 + jitter);
         advance(due - clock::now()).await;
         bench.scaler.tick(clock::now());
         let inputs = bench.scaler.last().and_then(|last| last.inputs);
@@ -250,7 +256,7 @@ async fn who_came_before_the_service_was_known_is_started_for_at_once() {
     let now = clock::now();
     let (autoscaler, handle) = super::Autoscaler::new(wakeups, Arc::default(), now);
     let running = tokio::spawn(autoscaler.run());
-    let _place = service.line.acquire().unwrap();
+    let _place = service.line.acquire(Tenant::NONE).unwrap();
     service.poke_if_stuck();
     // The poke is taken, and nobody by that name is known.
     for _ in 0..4 {

@@ -8,9 +8,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::command_line::{self, Exit, Values};
+use super::names::is_header;
 use super::quantity::{self, DURATION_FORM, DURATION_MAX};
-use super::scaled_service::{LIMIT, QUEUE};
-use super::spec::{Concurrency, Probe, Protocol};
+use super::scaled_service::{LIMIT, QUEUE, RATE};
+use super::spec::{Concurrency, Limits, Probe, Protocol};
 use super::subcommands::ALL;
 
 /// What the command line asks for.
@@ -80,6 +81,10 @@ pub struct QueueProxyConfig {
     pub readiness: Probe,
     /// What clients may hold.
     pub connections: ConnectionsConfig,
+    /// How often a ready app is asked whether it still is; zero = not again.
+    pub readiness_period: Duration,
+    /// Rate limits, and what tells tenants apart.
+    pub limits: Limits,
     /// How it logs.
     pub log: LogConfig,
 }
@@ -201,6 +206,7 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
     );
     let readiness =
         v.parse("readiness", "tcp, http:/PATH, grpc, grpc:SERVICE, exec:PROGRAM ARGUMENT…", probe);
+    let (period, limits) = (timeout(v, "readiness-period"), limits(v));
     let (connections, log) = (connections(v), log(v));
     distinct(v, listen, admin);
     Some(QueueProxyConfig {
@@ -216,6 +222,8 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
         protocol: protocol?,
         readiness: readiness?,
         connections: connections?,
+        readiness_period: period?,
+        limits: limits?,
         log: log?,
     })
 }
@@ -232,6 +240,24 @@ fn connections(v: &Values<'_>) -> Option<ConnectionsConfig> {
     });
     let (header, keep_alive) = (timeout(v, "header-timeout"), timeout(v, "keep-alive-timeout"));
     Some(ConnectionsConfig { most: most?, header_timeout: header?, keep_alive_timeout: keep_alive? })
+}
+
+fn limits(v: &Values<'_>) -> Option<Limits> {
+    let rate = |name| {
+        let allowed = format!("requests per second from {} to {}; 0 = none", RATE.start(), RATE.end());
+        v.parse(name, &allowed, |t| t.parse::<f64>().ok().filter(|rate| RATE.contains(rate)))
+    };
+    let (service, tenant) = (rate("rate"), rate("tenant-rate"));
+    let burst = v.parse("burst", "a whole number; 0 = one second's worth", digits);
+    let named = !v.all("tenant-header").is_empty();
+    let header =
+        v.parse("tenant-header", "a header's name", |t| is_header(t).then(|| t.to_ascii_lowercase()));
+    // `None` of one that is not given is no mistake.
+    let header = if named { header } else { Some(String::new()) };
+    if tenant.is_some_and(|rate| rate > 0.0) && !named {
+        v.mistake("--tenant-rate", "a rate per tenant without --tenant-header", "--tenant-header too, or 0");
+    }
+    Some(Limits { rate: service?, burst: burst?, tenant_header: header?, tenant_rate: tenant? })
 }
 
 fn files(v: &Values<'_>) -> Option<Vec<PathBuf>> {

@@ -360,6 +360,18 @@ impl ServiceSpec {
     }
 }
 
+impl ServiceSpec {
+    /// Whether replicas of `other` are replicas of this: what runs, and how it is spoken to, is the same. Limits and
+    /// scaling may differ.
+    #[must_use]
+    pub fn runs_as(&self, other: &Self) -> bool {
+        self.workload == other.workload
+            && self.readiness == other.readiness
+            && self.protocol == other.protocol
+            && (self.grpc_port > 0) == (other.grpc_port > 0)
+    }
+}
+
 // === impl Scaling ===
 
 impl Scaling {

@@ -1,8 +1,9 @@
 //! Who waits, which replica has a free slot, and who is next.
 //!
 //! Late binding: a request is bound to a replica only when that replica has a free slot, so nobody waits behind a
-//! busy replica while another is idle. First come, first served; a request that must go back (its replica refused
-//! the connection) keeps the place its ticket gave it.
+//! busy replica while another is idle. Who is next among those who wait is the [`Line`]'s to say: first come, first
+//! served, and tenants in turn. A request that must go back (its replica refused the connection) keeps the place its
+//! ticket gave it.
 //!
 //! With a limit, the replica with the most free slots is next, and among equals the one that answered fastest
 //! lately. Without one (`limit` 0), power of two choices on in-flight requests (Mitzenmacher 2001).
@@ -10,15 +11,12 @@
 //! Pure: randomness is an argument. `W` is what stands for a waiting request, `E` what stands for a replica: the
 //! breaker puts wakers and connections there, the simulator plain numbers.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
+
+use crate::policy::line::{Line, Tenant, Ticket};
 
 /// Identity of a replica, chosen by the owner and never reused.
 pub type ReplicaId = u64;
-
-/// A request's place in the line: lower is earlier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Ticket(u64);
 
 /// The state of one service's line and slots.
 #[derive(Debug)]
@@ -28,8 +26,7 @@ pub struct Dispatch<W, E> {
     replicas: Vec<Replica<E>>,
     /// Left the set, but still have requests in flight.
     leaving: Vec<Replica<E>>,
-    waiting: BTreeMap<Ticket, W>,
-    next_ticket: u64,
+    line: Line<W>,
     in_flight: u32,
 }
 
@@ -37,6 +34,8 @@ pub struct Dispatch<W, E> {
 struct Replica<E> {
     id: ReplicaId,
     endpoint: E,
+    /// Set when it keeps a limit that is no longer everybody's: what it runs is not what the new limit was made for.
+    own_limit: Option<u32>,
     in_flight: u32,
     /// Moving average of the time to the response's head, in seconds; 0 until the first answer, so that a new
     /// replica is tried first.
@@ -67,61 +66,65 @@ impl<W, E: Clone> Dispatch<W, E> {
             queue_limit,
             replicas: Vec::new(),
             leaving: Vec::new(),
-            waiting: BTreeMap::new(),
-            next_ticket: 0,
+            line: Line::default(),
             in_flight: 0,
         }
     }
 
     /// Takes a slot at once, unless somebody came earlier and waits.
     pub fn try_take(&mut self, random: u64) -> Option<Taken<E>> {
-        if !self.waiting.is_empty() {
+        if !self.line.is_empty() {
             return None;
         }
         let at = self.pick(random)?;
-        let ticket = self.ticket();
+        let ticket = self.line.ticket(Tenant::NONE);
         Some(self.take(at, ticket))
     }
 
     /// Joins the line, or gives `waiter` back when it is full.
-    pub fn enqueue(&mut self, waiter: W) -> Result<Ticket, W> {
-        if self.waiting.len() >= self.queue_limit {
-            return Err(waiter);
-        }
-        let ticket = self.ticket();
-        self.waiting.insert(ticket, waiter);
-        Ok(ticket)
+    pub fn enqueue(&mut self, tenant: Tenant, waiter: W) -> Result<Ticket, W> {
+        if self.is_full() { Err(waiter) } else { Ok(self.line.push(tenant, waiter)) }
+    }
+
+    /// Whether newcomers are refused.
+    pub fn is_full(&self) -> bool {
+        self.line.len() >= self.queue_limit
+    }
+
+    /// Makes room for `tenant` at the cost of who has the most ([`Line::displace`]).
+    pub fn displace(&mut self, tenant: Tenant) -> Option<(Ticket, W)> {
+        self.line.displace(tenant)
     }
 
     /// Back to the place that `ticket` gave. Not subject to the queue limit: it was admitted once.
     pub fn requeue(&mut self, ticket: Ticket, waiter: W) {
-        self.waiting.insert(ticket, waiter);
+        self.line.put_back(ticket, waiter);
     }
 
     /// Leaves the line; `None` when it is not in it (any more).
     pub fn cancel(&mut self, ticket: Ticket) -> Option<W> {
-        self.waiting.remove(&ticket)
+        self.line.remove(ticket)
     }
 
     /// What stands for a waiting request.
     pub fn waiter_mut(&mut self, ticket: Ticket) -> Option<&mut W> {
-        self.waiting.get_mut(&ticket)
+        self.line.get_mut(ticket)
     }
 
     /// The first in line and its slot, if there is a free one. Call it until it says `None` after every
     /// [`release`](Self::release), [`join`](Self::join) and [`set_limit`](Self::set_limit).
     pub fn next(&mut self, random: u64) -> Option<(W, Taken<E>)> {
-        if self.waiting.is_empty() {
+        if self.line.is_empty() {
             return None;
         }
         let at = self.pick(random)?;
-        let (ticket, waiter) = self.waiting.pop_first()?;
+        let (ticket, waiter) = self.line.pop()?;
         Some((waiter, self.take(at, ticket)))
     }
 
     /// Empties the line.
-    pub fn take_waiting(&mut self) -> BTreeMap<Ticket, W> {
-        std::mem::take(&mut self.waiting)
+    pub fn take_waiting(&mut self) -> Vec<(Ticket, W)> {
+        self.line.take_all()
     }
 
     /// Returns a slot. True when that was the last request of a replica that is leaving.
@@ -149,27 +152,34 @@ impl<W, E: Clone> Dispatch<W, E> {
         }
     }
 
-    /// Adds a replica, or takes back one that was leaving. False when it is in the set already.
-    pub fn join(&mut self, id: ReplicaId, endpoint: E) -> bool {
+    /// Adds a replica, with a limit of its own or everybody's, or takes back one that was leaving. Gives back an endpoint that is of no more use: the one that
+    /// it left with, or, when it is in the set already, the new one.
+    pub fn join(&mut self, id: ReplicaId, endpoint: E, own_limit: Option<u32>) -> Option<E> {
         if self.replicas.iter().any(|r| r.id == id) {
-            return false;
+            return Some(endpoint);
         }
-        let in_flight = match self.leaving.iter().position(|r| r.id == id) {
-            Some(at) => self.leaving.swap_remove(at).in_flight,
-            None => 0,
-        };
-        self.replicas.push(Replica { id, endpoint, in_flight, latency: 0.0 });
-        true
+        let left = self.leaving.iter().position(|r| r.id == id).map(|at| self.leaving.swap_remove(at));
+        let (in_flight, old) = left.map_or((0, None), |left| (left.in_flight, Some(left.endpoint)));
+        self.replicas.push(Replica { id, endpoint, own_limit, in_flight, latency: 0.0 });
+        old
     }
 
-    /// Takes a replica out of the set: it gets nothing new, and what it has may end. False when it is not in it.
-    pub fn leave(&mut self, id: ReplicaId) -> bool {
-        let Some(at) = self.replicas.iter().position(|r| r.id == id) else { return false };
+    /// Takes a replica out of the set: it gets nothing new, and what it has may end. `None` when it is not in it.
+    pub fn leave(&mut self, id: ReplicaId) -> Option<E> {
+        let at = self.replicas.iter().position(|r| r.id == id)?;
         let replica = self.replicas.swap_remove(at);
+        let endpoint = replica.endpoint.clone();
         if replica.in_flight > 0 {
             self.leaving.push(replica);
         }
-        true
+        Some(endpoint)
+    }
+
+    /// From now on the replicas that are in the set keep the limit that they have.
+    pub fn keep_limits(&mut self) {
+        for replica in &mut self.replicas {
+            replica.own_limit.get_or_insert(self.limit);
+        }
     }
 
     /// Changes the limit per replica. Below what is in flight it is a debt: nothing starts until it is paid.
@@ -184,7 +194,7 @@ impl<W, E: Clone> Dispatch<W, E> {
 
     /// Requests in the line.
     pub fn waiting(&self) -> usize {
-        self.waiting.len()
+        self.line.len()
     }
 
     /// Requests that hold a slot, leaving replicas included.
@@ -202,11 +212,6 @@ impl<W, E: Clone> Dispatch<W, E> {
         self.replicas.len()
     }
 
-    fn ticket(&mut self) -> Ticket {
-        self.next_ticket += 1;
-        Ticket(self.next_ticket)
-    }
-
     fn take(&mut self, at: usize, ticket: Ticket) -> Taken<E> {
         let replica = &mut self.replicas[at];
         replica.in_flight += 1;
@@ -215,12 +220,14 @@ impl<W, E: Clone> Dispatch<W, E> {
     }
 
     fn pick(&self, random: u64) -> Option<usize> {
-        if self.limit == 0 { self.pick_of_two(random) } else { self.pick_most_free() }
+        let limited = self.limit > 0 || self.replicas.iter().any(|r| r.own_limit.is_some());
+        if limited { self.pick_most_free() } else { self.pick_of_two(random) }
     }
 
-    /// All replicas have the same limit, so the most free slots are the fewest in flight.
+    /// As long as all replicas have the same limit, the most free slots are the fewest in flight; during a roll-over
+    /// with a new limit they may differ, and the fewest in flight is as good.
     fn pick_most_free(&self) -> Option<usize> {
-        let free = self.replicas.iter().enumerate().filter(|(_, r)| r.in_flight < self.limit);
+        let free = self.replicas.iter().enumerate().filter(|(_, r)| r.has_room(self.limit));
         free.min_by(|(_, a), (_, b)| a.busier(b)).map(|(at, _)| at)
     }
 
@@ -240,6 +247,11 @@ impl<W, E: Clone> Dispatch<W, E> {
 // === impl Replica ===
 
 impl<E> Replica<E> {
+    fn has_room(&self, limit: u32) -> bool {
+        let limit = self.own_limit.unwrap_or(limit);
+        limit == 0 || self.in_flight < limit
+    }
+
     fn busier(&self, other: &Self) -> std::cmp::Ordering {
         self.in_flight.cmp(&other.in_flight).then(self.latency.total_cmp(&other.latency))
     }
@@ -255,10 +267,10 @@ mod tests {
     #[test]
     fn first_come_first_served_and_never_past_a_waiter() {
         let mut d = Line::new(1, 10);
-        let first = d.enqueue(1).unwrap();
-        d.enqueue(2).unwrap();
+        let first = d.enqueue(Tenant::NONE, 1).unwrap();
+        d.enqueue(Tenant::NONE, 2).unwrap();
         assert!(d.next(0).is_none(), "no replica yet");
-        d.join(7, "a");
+        d.join(7, "a", None);
         assert!(d.try_take(0).is_none(), "a newcomer must not pass those who wait");
         let (who, slot) = d.next(0).unwrap();
         assert_eq!((who, slot.replica, slot.ticket), (1, 7, first));
@@ -270,21 +282,21 @@ mod tests {
     #[test]
     fn who_goes_back_keeps_its_place() {
         let mut d = Line::new(1, 1);
-        d.join(7, "a");
+        d.join(7, "a", None);
         let slot = d.try_take(0).unwrap();
-        d.enqueue(2).unwrap();
+        d.enqueue(Tenant::NONE, 2).unwrap();
         d.leave(7);
         d.requeue(slot.ticket, 1);
         assert!(d.release(7), "the leaving replica is drained");
-        d.join(8, "b");
+        d.join(8, "b", None);
         assert_eq!(d.next(0).unwrap().0, 1);
     }
 
     #[test]
     fn the_freest_replica_and_among_equals_the_fastest_is_next() {
         let mut d = Line::new(2, 1);
-        d.join(1, "slow");
-        d.join(2, "fast");
+        d.join(1, "slow", None);
+        d.join(2, "fast", None);
         d.answered(1, Duration::from_millis(20));
         d.answered(2, Duration::from_millis(10));
         let order: Vec<_> = (0..4).map(|_| d.try_take(0).unwrap().endpoint).collect();
@@ -295,10 +307,10 @@ mod tests {
     #[test]
     fn a_replica_that_comes_back_keeps_its_count() {
         let mut d = Line::new(1, 1);
-        d.join(1, "a");
+        d.join(1, "a", None);
         d.try_take(0).unwrap();
         d.leave(1);
-        d.join(1, "a");
+        d.join(1, "a", None);
         assert!(d.try_take(0).is_none(), "its slot is still taken");
         assert!(!d.release(1));
         assert!(d.try_take(0).is_some());
@@ -307,7 +319,7 @@ mod tests {
     #[test]
     fn a_smaller_limit_is_a_debt() {
         let mut d = Line::new(3, 1);
-        d.join(1, "a");
+        d.join(1, "a", None);
         for _ in 0..3 {
             d.try_take(0).unwrap();
         }
@@ -317,6 +329,24 @@ mod tests {
         assert!(d.try_take(0).is_none(), "one still runs");
         d.release(1);
         assert!(d.try_take(0).is_some());
+    }
+
+    #[test]
+    fn who_runs_something_else_keeps_its_limit() {
+        let mut d = Line::new(1, 1);
+        d.join(1, "old", None);
+        d.keep_limits();
+        d.set_limit(3);
+        d.join(2, "new", None);
+        let mut taken: Vec<_> = std::iter::from_fn(|| d.try_take(0)).map(|slot| slot.endpoint).collect();
+        taken.sort_unstable();
+        assert_eq!(taken, ["new", "new", "new", "old"]);
+        d.release(1);
+        d.leave(1);
+        d.join(1, "old, looked at", Some(1));
+        d.set_limit(0);
+        assert!(d.try_take(0).is_some() && d.try_take(0).is_some());
+        assert_eq!(d.in_flight_at(1), 1);
     }
 
     #[derive(Debug, Clone)]
@@ -353,6 +383,7 @@ mod tests {
             let mut arrived = 0;
             let mut running: Vec<(u32, Taken<()>)> = Vec::new();
             let (mut done, mut refused, mut cancelled) = (0usize, 0usize, 0usize);
+            let mut waiting: std::collections::BTreeSet<(Ticket, u32)> = std::collections::BTreeSet::new();
             for step in steps {
                 random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 match step {
@@ -361,8 +392,11 @@ mod tests {
                         if let Some(slot) = d.try_take(random) {
                             prop_assert_eq!(d.waiting(), 0);
                             running.push((arrived, slot));
-                        } else if d.enqueue(arrived).is_err() {
-                            refused += 1;
+                        } else {
+                            match d.enqueue(Tenant::NONE, arrived) {
+                                Ok(ticket) => _ = waiting.insert((ticket, arrived)),
+                                Err(_) => refused += 1,
+                            }
                         }
                     }
                     Step::Finish(n) if !running.is_empty() => {
@@ -374,20 +408,22 @@ mod tests {
                         let (who, slot) = running.swap_remove(n % running.len());
                         d.leave(slot.replica);
                         d.requeue(slot.ticket, who);
+                        waiting.insert((slot.ticket, who));
                         d.release(slot.replica);
                     }
                     Step::Cancel(n) if d.waiting() > 0 => {
-                        let ticket = *d.waiting.keys().nth(n % d.waiting()).unwrap();
-                        d.cancel(ticket).unwrap();
+                        let (ticket, who) = *waiting.iter().nth(n % d.waiting()).unwrap();
+                        prop_assert_eq!(d.cancel(ticket), Some(who));
+                        waiting.remove(&(ticket, who));
                         cancelled += 1;
                     }
-                    Step::Join(id) => { d.join(id, ()); }
+                    Step::Join(id) => { d.join(id, (), None); }
                     Step::Leave(id) => { d.leave(id); }
                     Step::Limit(n) => { limit = n; d.set_limit(n); }
                     _ => {}
                 }
                 while let Some((who, slot)) = d.next(random) {
-                    prop_assert!(d.waiting.keys().all(|t| *t > slot.ticket), "somebody was passed");
+                    prop_assert_eq!(waiting.pop_first(), Some((slot.ticket, who)), "somebody was passed");
                     prop_assert!(limit == 0 || d.in_flight_at(slot.replica) <= limit);
                     running.push((who, slot));
                 }

@@ -17,9 +17,12 @@
 pub mod backlog;
 pub mod decision;
 pub mod dispatch;
+pub mod ejection;
 pub mod kpa;
 pub mod learned;
+pub mod line;
 pub mod max_window;
+pub mod retries;
 pub mod starts;
 pub mod windows;
 pub mod zero;

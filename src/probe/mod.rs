@@ -32,6 +32,10 @@ use crate::config::spec::{Addresses, Probe};
 
 /// How long one attempt may take unless stated.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Attempts in a row without any answer after which a replica that had been ready no longer is.
+const SILENT: u32 = 3;
+/// An exec probe that is repeated takes no more of a core than a share of this.
+const EXEC_SHARE: u32 = 10;
 /// How long one attempt may take at most.
 pub const MAX_TIMEOUT: Duration = Duration::from_mins(1);
 /// What probes call themselves.
@@ -184,6 +188,45 @@ impl Prober {
             }
             sleep(pause).await;
         }
+    }
+
+    /// Asks one that is ready again and again, `period` apart, until it is not, and says why.
+    ///
+    /// What says "not ready" is believed at once, and so is a port where nobody listens any more. Silence is not: it
+    /// takes [`SILENT`] of it in a row, and none counts while the app is `busy`, since many a model server has one
+    /// thread for everything and answers a probe when it is done with the request before.
+    pub async fn until_unready(&self, period: Duration, busy: impl Fn() -> bool) -> ProbeFailure {
+        let mut silent = 0;
+        let mut pause = period;
+        loop {
+            sleep(pause).await;
+            let (begun, was_busy) = (clock::now(), busy());
+            match self.check().await {
+                Ok(()) => silent = 0,
+                Err(failure) if failure.is_answer() || matches!(failure, ProbeFailure::Refused(_)) => {
+                    return failure;
+                }
+                Err(_) if was_busy || busy() => silent = 0,
+                Err(failure) => {
+                    silent += 1;
+                    if silent == SILENT {
+                        return failure;
+                    }
+                }
+            }
+            if matches!(self.kind, Kind::Exec(_)) {
+                pause = period.max(clock::now().saturating_duration_since(begun) * EXEC_SHARE);
+            }
+        }
+    }
+}
+
+// === impl ProbeFailure ===
+
+impl ProbeFailure {
+    /// Whether the app itself said that it is not ready, and not just nothing.
+    pub fn is_answer(&self) -> bool {
+        matches!(self, Self::Status { .. } | Self::NotServing(_) | Self::Exec(_))
     }
 }
 

@@ -10,12 +10,15 @@ use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use prometheus::IntCounter;
 
 use super::exchange::Exchange;
+use super::replay::Taped;
 use super::timeout::{Armed, Deadline, Watch};
 
 /// What goes to a client.
 #[derive(Debug, Default)]
+#[allow(clippy::large_enum_variant)] // the large one is what nearly every response is
 pub enum Body {
     /// Nothing.
     #[default]
@@ -46,6 +49,8 @@ pub enum RequestBody {
     Stream(Upload),
     /// Partly read while the request waited.
     Prefetched(Box<Prefetched>),
+    /// What is read of it is kept, for a connection that may refuse it.
+    Taped(Taped),
 }
 
 /// A request body on its way from client to app.
@@ -53,7 +58,12 @@ pub enum RequestBody {
 pub struct Upload {
     incoming: Incoming,
     watch: Arc<Watch>,
+    tally: Tally,
 }
+
+/// Counts what is read of a request's body, once it is on its way.
+#[derive(Debug, Default)]
+pub struct Tally(Option<IntCounter>);
 
 /// A request body whose beginning was read while the request waited in line, so that a client that goes away is
 /// noticed. Bounded by who calls [`Prefetched::more`].
@@ -158,6 +168,9 @@ impl HttpBody for AppBody {
         match ready!(Pin::new(&mut this.incoming).poll_frame(cx)) {
             Some(Ok(frame)) => {
                 this.watch.touch();
+                if let (Some(exchange), Some(data)) = (&mut this.exchange, frame.data_ref()) {
+                    exchange.came(data.len());
+                }
                 // Trailers are last, and hyper does not ask for more.
                 if frame.is_trailers() || this.incoming.is_end_stream() {
                     this.end();
@@ -195,7 +208,7 @@ impl From<Incoming> for RequestBody {
         if incoming.is_end_stream() {
             return Self::Empty;
         }
-        Self::Stream(Upload { incoming, watch: Watch::current() })
+        Self::Stream(Upload::from(incoming))
     }
 }
 
@@ -206,12 +219,24 @@ impl From<Upload> for RequestBody {
 }
 
 impl RequestBody {
+    /// Counts the bytes that are read of it from now on. A body that there is none of costs nothing.
+    pub fn count_into(&mut self, counter: &IntCounter) {
+        match self {
+            Self::Empty => {}
+            Self::Stream(upload) => upload.tally.0 = Some(counter.clone()),
+            Self::Prefetched(body) => body.rest.tally.0 = Some(counter.clone()),
+            // It is on its way already, and was told.
+            Self::Taped(_) => {}
+        }
+    }
+
     /// The watch that its bytes are noted in; none for a body that has none.
     pub fn watch(&self) -> Option<Arc<Watch>> {
         match self {
             Self::Empty => None,
             Self::Stream(upload) => Some(upload.watch.clone()),
             Self::Prefetched(body) => Some(body.rest.watch.clone()),
+            Self::Taped(body) => body.watch(),
         }
     }
 }
@@ -227,8 +252,10 @@ impl HttpBody for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Stream(upload) => upload.poll_frame(cx),
+            Self::Taped(body) => Pin::new(body).poll_frame(cx),
             Self::Prefetched(body) => {
                 if !body.data.is_empty() {
+                    body.rest.tally.add(body.data.len());
                     return Poll::Ready(Some(Ok(Frame::data(body.data.split().freeze()))));
                 }
                 if let Some(error) = body.error.take() {
@@ -246,6 +273,7 @@ impl HttpBody for RequestBody {
         match self {
             Self::Empty => true,
             Self::Stream(upload) => upload.incoming.is_end_stream(),
+            Self::Taped(body) => body.is_end_stream(),
             Self::Prefetched(body) => body.is_empty() && body.rest.incoming.is_end_stream(),
         }
     }
@@ -254,6 +282,7 @@ impl HttpBody for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Stream(upload) => upload.incoming.size_hint(),
+            Self::Taped(body) => body.size_hint(),
             Self::Prefetched(body) => {
                 // The rest counts down as it is read, so the sum stays what the sender declared.
                 let rest = body.rest.incoming.size_hint();
@@ -275,10 +304,17 @@ impl Upload {
         let polled = Pin::new(&mut self.incoming).poll_frame(cx);
         // Noted before the app gets it: from then on it is the app that is waited for.
         self.watch.waits_for_client(polled.is_pending());
-        if matches!(polled, Poll::Ready(Some(Ok(_)))) {
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
             self.watch.touch();
+            self.tally.add(frame.data_ref().map_or(0, Bytes::len));
         }
         polled
+    }
+}
+
+impl From<Incoming> for Upload {
+    fn from(incoming: Incoming) -> Self {
+        Self { incoming, watch: Watch::current(), tally: Tally::default() }
     }
 }
 
@@ -288,13 +324,46 @@ impl Drop for Upload {
     }
 }
 
+// === impl Tally ===
+
+impl Tally {
+    fn add(&self, bytes: usize) {
+        if let Some(counter) = &self.0 {
+            counter.inc_by(bytes as u64);
+        }
+    }
+}
+
 // === impl Prefetched ===
 
 impl Prefetched {
     /// Nothing read yet.
     pub fn new(incoming: Incoming) -> Self {
-        let rest = Upload { incoming, watch: Watch::current() };
+        let rest = Upload::from(incoming);
         Self { data: BytesMut::new(), trailers: None, rest, error: None }
+    }
+
+    /// `body` as it was before these frames were read of it.
+    pub fn rewound(frames: Vec<Frame<Bytes>>, body: RequestBody) -> Option<RequestBody> {
+        if frames.is_empty() {
+            return Some(body);
+        }
+        let mut rewound = match body {
+            RequestBody::Stream(rest) => Self { data: BytesMut::new(), trailers: None, rest, error: None },
+            RequestBody::Prefetched(prefetched) => *prefetched,
+            // Nothing can have been read of the one, and the other is never taped again.
+            RequestBody::Empty | RequestBody::Taped(_) => return None,
+        };
+        let mut data = BytesMut::new();
+        for frame in frames {
+            match frame.into_data() {
+                Ok(more) => data.extend_from_slice(&more),
+                Err(frame) => rewound.trailers = frame.into_trailers().ok(),
+            }
+        }
+        data.extend_from_slice(&rewound.data);
+        rewound.data = data;
+        Some(RequestBody::Prefetched(Box::new(rewound)))
     }
 
     /// Reads one more frame. False when there is nothing more to read. Safe to cancel.

@@ -1,7 +1,7 @@
 //! Admission: a bounded line in front of the slots of one or more replicas.
 //!
 //! This is the one door to an app. The queue-proxy has one replica behind it, the activator as many as are ready;
-//! both get the same promises: first come first served, never more in flight than the limit, a change of limit or
+//! both get the same promises: first come first served (tenants in turn), never more in flight than the limit, a change of limit or
 //! replicas while in use, and a slot that comes back by `Drop` whatever happens to the request. The rules are
 //! [`Dispatch`]'s; this adds the lock, the wakers and the guards.
 //!
@@ -14,7 +14,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::policy::dispatch::{Dispatch, ReplicaId, Taken, Ticket};
+use crate::policy::dispatch::{Dispatch, ReplicaId, Taken};
+use crate::policy::line::{Tenant, Ticket};
 use crate::sync::{Arc, Mutex};
 
 /// A bounded line in front of replicas' slots. Cheap to clone; clones are the same breaker.
@@ -34,13 +35,13 @@ struct State<E, R> {
 
 enum Settled<E, R> {
     Slot(Taken<E>),
-    Refused(R),
+    Refused(Refused<R>),
 }
 
 /// Why a request does not get a slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused<R> {
-    /// The line is full.
+    /// The line is full, or was, and its place went to a tenant that had fewer in it.
     Full,
     /// The owner's reason.
     Reason(R),
@@ -98,23 +99,31 @@ impl<E: Clone, R: Clone> Breaker<E, R> {
     }
 
     /// Joins the line. The place is taken now, not at the first poll.
-    pub fn acquire(&self) -> Result<Acquire<E, R>, Refused<R>> {
+    pub fn acquire(&self, tenant: Tenant) -> Result<Acquire<E, R>, Refused<R>> {
         let mut state = self.state.lock();
         if let Some(reason) = &state.closed {
             return Err(Refused::Reason(reason.clone()));
         }
-        let ticket = state.dispatch.enqueue(None).map_err(|_| Refused::Full)?;
+        let displaced = if state.dispatch.is_full() { state.displace(tenant) } else { None };
+        let ticket = state.dispatch.enqueue(tenant, None).map_err(|_| Refused::Full)?;
         drop(state);
+        wake_all(displaced);
         // A slot may have come free since the caller's try_acquire.
         self.pump();
         Ok(Acquire { breaker: self.clone(), ticket, done: false })
+    }
+
+    /// Refuses one of the tenant that has the most in the line, for room of any kind, if `tenant` has fewer.
+    pub fn displace(&self, tenant: Tenant) -> bool {
+        let displaced = self.state.lock().displace(tenant);
+        wake_all(displaced) > 0
     }
 
     /// Back to the place that an earlier permit or place had.
     pub fn requeue(&self, ticket: Ticket) -> Acquire<E, R> {
         let mut state = self.state.lock();
         if let Some(reason) = state.closed.clone() {
-            state.settled.insert(ticket, Settled::Refused(reason));
+            state.settled.insert(ticket, Settled::Refused(Refused::Reason(reason)));
         } else {
             state.dispatch.requeue(ticket, None);
         }
@@ -124,20 +133,32 @@ impl<E: Clone, R: Clone> Breaker<E, R> {
     }
 
     /// Adds a replica, or takes one back that was leaving.
-    pub fn join(&self, replica: ReplicaId, endpoint: E) -> bool {
-        let joined = self.state.lock().dispatch.join(replica, endpoint);
+    pub fn join(&self, replica: ReplicaId, endpoint: E) {
+        self.join_with(replica, endpoint, None);
+    }
+
+    /// Adds a replica that has a limit of its own, if it has.
+    pub fn join_with(&self, replica: ReplicaId, endpoint: E, own_limit: Option<u32>) {
+        // An endpoint's end may close connections, which is no work to do under the lock.
+        let of_no_use = self.state.lock().dispatch.join(replica, endpoint, own_limit);
+        drop(of_no_use);
         self.pump();
-        joined
     }
 
     /// Takes a replica out of the set; its requests may end. False when it was not in the set.
     pub fn leave(&self, replica: ReplicaId) -> bool {
-        self.state.lock().dispatch.leave(replica)
+        let left = self.state.lock().dispatch.leave(replica);
+        left.is_some()
     }
 
     /// Resolves when nothing is in flight at `replica`; meaningful after [`leave`](Self::leave).
     pub fn drained(&self, replica: ReplicaId) -> Drained<E, R> {
         Drained { breaker: self.clone(), replica }
+    }
+
+    /// From now on the replicas that are in the set keep the limit that they have.
+    pub fn keep_limits(&self) {
+        self.state.lock().dispatch.keep_limits();
     }
 
     /// Changes the limits while in use.
@@ -242,10 +263,8 @@ impl<E: Clone, R: Clone> fmt::Debug for Breaker<E, R> {
 }
 
 /// Never under the lock: whatever a waker does or drops may come back to the breaker.
-fn wake_all(wakers: Vec<Option<Waker>>) -> usize {
-    let count = wakers.len();
-    wakers.into_iter().flatten().for_each(Waker::wake);
-    count
+fn wake_all(wakers: impl IntoIterator<Item = Option<Waker>>) -> usize {
+    wakers.into_iter().map(|waker| waker.into_iter().for_each(Waker::wake)).count()
 }
 
 // === impl State ===
@@ -254,10 +273,18 @@ impl<E: Clone, R: Clone> State<E, R> {
     fn refuse_waiting(&mut self, reason: &R) -> Vec<Option<Waker>> {
         let waiting = self.dispatch.take_waiting();
         let settle = waiting.into_iter().map(|(ticket, waker)| {
-            self.settled.insert(ticket, Settled::Refused(reason.clone()));
+            self.settled.insert(ticket, Settled::Refused(Refused::Reason(reason.clone())));
             waker
         });
         settle.collect()
+    }
+
+    /// The waker of who had to make room, if it has one yet.
+    #[allow(clippy::option_option)] // outer: somebody had to; inner: its future was polled
+    fn displace(&mut self, tenant: Tenant) -> Option<Option<Waker>> {
+        let (ticket, waker) = self.dispatch.displace(tenant)?;
+        self.settled.insert(ticket, Settled::Refused(Refused::Full));
+        Some(waker)
     }
 
     /// xorshift64: two replicas to choose between need no better.
@@ -315,7 +342,7 @@ impl<E: Clone, R: Clone> Acquire<E, R> {
 }
 
 impl<E: Clone, R: Clone> Future for Acquire<E, R> {
-    type Output = Result<Permit<E, R>, R>;
+    type Output = Result<Permit<E, R>, Refused<R>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
@@ -347,14 +374,12 @@ impl<E: Clone, R: Clone> Drop for Acquire<E, R> {
         if self.done {
             return;
         }
-        let granted = {
-            let mut state = self.breaker.state.lock();
-            match state.dispatch.cancel(self.ticket) {
-                Some(_) => None,
-                None => state.settled.remove(&self.ticket),
-            }
-        };
-        if let Some(Settled::Slot(slot)) = granted {
+        let mut state = self.breaker.state.lock();
+        let waker = state.dispatch.cancel(self.ticket);
+        let settled = if waker.is_none() { state.settled.remove(&self.ticket) } else { None };
+        drop(state);
+        drop(waker);
+        if let Some(Settled::Slot(slot)) = settled {
             self.breaker.release(slot.replica);
         }
     }

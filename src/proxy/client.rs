@@ -1,47 +1,73 @@
 //! Connections to one address of one replica.
 //!
 //! HTTP/1.1: a stack of idle connections, the most recently used on top, so that few stay warm and the rest age out.
-//! HTTP/2: one connection that all requests share. hyper's own pooled client is not used: it locks, hashes and
+//! HTTP/2: connections that requests share ([`Shared`]). hyper's own pooled client is not used: it locks, hashes and
 //! allocates per request for a generality that one address does not need (reference/engineering.md §4).
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::{TrySendError, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper::client::conn::TrySendError;
 use parking_lot::Mutex;
+use rustix::net::sockopt;
 use tokio::net::TcpStream;
 
 use super::body::RequestBody;
-use super::detect;
-use super::sender::{MAX_READ_BUFFER, Sender};
+use super::detect::Spoken;
+use super::head;
+use super::replay::Kept;
+use super::send_error::{SendError, Unprocessed, is_garbage};
+use super::sender::Sender;
+use super::shared::{Shared, Stream};
 use crate::clock;
 use crate::config::spec::Protocol;
 
 /// A connection is not used again after resting this long: below the 2 s after which the most impatient common
 /// server (gunicorn) closes it, so that a request never races with that close.
 const MAX_REST: Duration = Duration::from_millis(1_800);
+/// An app that closes what rests sooner is learned from: half of what it did not wait for is safe. Forgotten after this
+/// long, since it may have closed that one connection for a reason of its own.
+const REMEMBERED: Duration = Duration::from_mins(1);
 /// A replica answers from the same machine or cluster; longer means that it is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request's body may still be sent on after its response is complete. Most clients stop once they have
 /// their answer, and nobody waits for what becomes of the rest.
 const MAX_AFTERMATH: Duration = Duration::from_secs(5);
+/// Connections that close under a request before one takes it. A new one that closes at once means no more.
+const H2_ATTEMPTS: usize = 3;
+/// A connection on which nothing comes for so long is checked,
+const DEATH_CHECK_AFTER: Duration = Duration::from_secs(15);
+/// and so often,
+const DEATH_CHECK_EVERY: Duration = Duration::from_secs(5);
+/// and after so many checks without an answer it is closed.
+const DEATH_CHECKS: u32 = 3;
 
 /// Connections to one address.
 #[derive(Debug)]
 pub struct Client {
     addr: SocketAddr,
     protocol: Protocol,
-    /// What `protocol: auto` found out; see [`Spoken`].
-    spoken: AtomicU8,
+    /// What the replica was found to speak.
+    spoken: Spoken,
+    /// An exchange over HTTP/2 went well, so that a broken one has other reasons than the protocol.
+    h2_proven: AtomicBool,
     max_idle: usize,
-    idle: Mutex<Vec<Idle>>,
-    h2: tokio::sync::Mutex<Option<http2::SendRequest<RequestBody>>>,
+    idle: Mutex<Pool>,
+    shared: Shared,
+}
+
+/// Connections at rest, the most recently used last, and how long they may be.
+#[derive(Debug)]
+struct Pool {
+    stack: Vec<Idle>,
+    max_rest: Duration,
+    /// When what was learned is forgotten.
+    forget_at: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -50,9 +76,18 @@ struct Idle {
     since: Instant,
 }
 
+/// What one request occupies of a connection.
+#[derive(Debug)]
+pub enum Lease {
+    /// All of an HTTP/1.1 connection.
+    Connection(Leased),
+    /// One stream of an HTTP/2 connection; dropping it is giving it back.
+    Stream(Stream),
+}
+
 /// An HTTP/1.1 connection in use by one request.
 #[derive(Debug)]
-pub struct Lease {
+pub struct Leased {
     client: Arc<Client>,
     sender: Sender,
 }
@@ -66,56 +101,6 @@ pub enum Wire {
     H2,
 }
 
-/// Why a request was not answered.
-#[derive(Debug, thiserror::Error)]
-pub enum SendError {
-    /// No connection could be made, so nothing was sent: safe on another replica. Gives the request back.
-    #[error("cannot connect to {addr}: {error}")]
-    Connect {
-        /// Where.
-        addr: SocketAddr,
-        /// Why not.
-        error: io::Error,
-        /// The request, untouched.
-        request: Box<Request<RequestBody>>,
-    },
-    /// The exchange broke after the app may have got the request. Not safe to repeat.
-    #[error("{}", describe(.0))]
-    Broken(hyper::Error),
-}
-
-// === impl SendError ===
-
-impl SendError {
-    /// Whether the client's own body broke off: neither the replica's fault nor worth another try.
-    pub fn is_clients(&self) -> bool {
-        use std::error::Error;
-        let Self::Broken(error) = self else { return false };
-        // Over HTTP/2 hyper resets the stream for it: the only reset that is neither the app's nor h2's own.
-        let reset = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
-        error.is_user() || reset.is_some_and(|e| e.is_reset() && !e.is_remote() && !e.is_library())
-    }
-
-    /// Whether the connection was reset before a byte of the response came. Linux resets a connection that is closed
-    /// with bytes unread; one whose bytes were all read ends with a FIN.
-    pub fn is_reset(&self) -> bool {
-        use std::error::Error;
-        let Self::Broken(error) = self else { return false };
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            if let Some(io) = inner.downcast_ref::<io::Error>() {
-                return matches!(io.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
-            }
-            cause = inner.source();
-        }
-        false
-    }
-}
-
-const UNKNOWN: u8 = 0;
-const H1_ONLY: u8 = 1;
-const H2_TOO: u8 = 2;
-
 // === impl Client ===
 
 impl Client {
@@ -124,10 +109,11 @@ impl Client {
         Self {
             addr,
             protocol,
-            spoken: AtomicU8::new(UNKNOWN),
+            spoken: Spoken::default(),
+            h2_proven: AtomicBool::new(false),
             max_idle,
-            idle: Mutex::new(Vec::new()),
-            h2: tokio::sync::Mutex::new(None),
+            idle: Mutex::new(Pool { stack: Vec::new(), max_rest: MAX_REST, forget_at: None }),
+            shared: Shared::default(),
         }
     }
 
@@ -136,26 +122,25 @@ impl Client {
         self.addr
     }
 
-    /// What to speak for a request that came over HTTP/2 or not. With `auto`, an HTTP/2 request makes it find out
-    /// once what the replica speaks; HTTP/1 requests go out as they came, since nearly every app takes them.
-    pub async fn wire(&self, came_h2: bool) -> Wire {
+    /// What to speak for a request, as far as that is known without asking. With `auto`, one that came over HTTP/1 goes
+    /// out as it came, since nearly every app takes it, until the app is found to speak HTTP/2 alone.
+    pub fn known_wire(&self, came_h2: bool, grpc: bool) -> Option<Wire> {
         match self.protocol {
-            Protocol::Http1 => Wire::H1,
-            Protocol::H2c => Wire::H2,
-            Protocol::Auto if !came_h2 => Wire::H1,
-            Protocol::Auto => {
-                let mut spoken = self.spoken.load(Ordering::Relaxed);
-                if spoken == UNKNOWN {
-                    // An app that cannot be asked is asked again by the next request.
-                    spoken = match detect::speaks_h2(self.addr).await {
-                        Ok(true) => H2_TOO,
-                        Ok(false) => H1_ONLY,
-                        Err(_) => return Wire::H1,
-                    };
-                    self.spoken.store(spoken, Ordering::Relaxed);
-                }
-                if spoken == H2_TOO { Wire::H2 } else { Wire::H1 }
+            Protocol::Http1 => Some(Wire::H1),
+            Protocol::H2c => Some(Wire::H2),
+            Protocol::Auto if !came_h2 && !grpc => {
+                Some(if self.spoken.takes_h1() { Wire::H1 } else { Wire::H2 })
             }
+            Protocol::Auto => self.spoken.known_h2().map(|h2| if h2 { Wire::H2 } else { Wire::H1 }),
+        }
+    }
+
+    /// Asks what the app speaks. If it does not say, gRPC has no choice.
+    pub async fn wire(&self, grpc: bool) -> Wire {
+        match self.spoken.takes_h2(self.addr).await {
+            Some(true) => Wire::H2,
+            None if grpc => Wire::H2,
+            Some(false) | None => Wire::H1,
         }
     }
 
@@ -164,22 +149,66 @@ impl Client {
         self: &Arc<Self>,
         wire: Wire,
         request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Option<Lease>), SendError> {
-        match wire {
-            Wire::H1 => self.send_h1(request).await.map(|(response, lease)| (response, Some(lease))),
-            Wire::H2 => self.send_h2(request).await.map(|response| (response, None)),
+    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        let (response, lease) = match wire {
+            Wire::H1 if self.protocol == Protocol::Auto && !self.spoken.h1_proven() => {
+                return self.try_h1(request).await;
+            }
+            Wire::H1 => self.send_h1(request).await.map(|(response, leased)| (response, leased.into()))?,
+            Wire::H2 => self.send_h2(request).await.map(|(response, stream)| (response, stream.into()))?,
+        };
+        Ok((response, lease))
+    }
+
+    /// The first HTTP/1 exchanges, before one went well. An app that speaks HTTP/2 alone takes the request for a broken
+    /// preface: it answers with a frame, which is no HTTP/1, and has done nothing. Asked, it says so; nothing odd is
+    /// sent to an app that answers HTTP/1.
+    async fn try_h1(
+        self: &Arc<Self>,
+        mut request: Request<RequestBody>,
+    ) -> Result<(Response<Incoming>, Lease), SendError> {
+        let kept = Kept::of(&mut request);
+        let error = match self.send_h1(request).await {
+            Ok((response, leased)) => {
+                self.spoken.set_h1(true);
+                return Ok((response, leased.into()));
+            }
+            Err(error) => error,
+        };
+        let h2_alone = error.is_unlike_h1() && self.spoken.takes_h2(self.addr).await == Some(true);
+        if h2_alone {
+            self.spoken.set_h1(false);
+        }
+        match (error, kept.take()) {
+            // One that only closed the connection may be one that speaks both and crashed over this request.
+            (SendError::Broken(error), Some(mut request)) if h2_alone && is_garbage(&error) => {
+                head::shape(&mut request, Wire::H2).map_err(|_| SendError::Broken(error))?;
+                self.send_h2(request).await.map(|(response, stream)| (response, stream.into()))
+            }
+            (SendError::Connect { addr, error, .. }, Some(mut request)) => {
+                if h2_alone && head::shape(&mut request, Wire::H2).is_ok() {
+                    return self.send_h2(request).await.map(|(response, stream)| (response, stream.into()));
+                }
+                Err(SendError::Connect { addr, error, request: Box::new(request) })
+            }
+            (error, _) => Err(error),
         }
     }
 
     async fn send_h1(
         self: &Arc<Self>,
         mut request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
+    ) -> Result<(Response<Incoming>, Leased), SendError> {
         // A connection that the app closed while it rested gives the request back unsent: try the next.
         while let Some(mut sender) = self.checkout() {
             match sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, Lease { client: self.clone(), sender })),
-                Err(error) => request = unsent(error)?,
+                Ok(response) => return Ok((response, Leased { client: self.clone(), sender })),
+                Err(error) => {
+                    request = unsent(error).map_err(|error| match error {
+                        SendError::Broken(error) if sender.was_cut() => SendError::Unread(error),
+                        other => other,
+                    })?;
+                }
             }
         }
         let mut sender = match self.dial_h1().await {
@@ -189,7 +218,7 @@ impl Client {
             }
         };
         match sender.try_send_request(request).await {
-            Ok(response) => Ok((response, Lease { client: self.clone(), sender })),
+            Ok(response) => Ok((response, Leased { client: self.clone(), sender })),
             Err(error) => {
                 let request = Box::new(unsent(error)?);
                 let error = io::ErrorKind::ConnectionReset.into();
@@ -201,80 +230,101 @@ impl Client {
     async fn send_h2(
         self: &Arc<Self>,
         mut request: Request<RequestBody>,
-    ) -> Result<Response<Incoming>, SendError> {
-        // Twice: a shared connection that has just been closed gives the request back unsent.
-        for _ in 0..2 {
-            let mut sender = match self.h2_sender().await {
-                Ok(sender) => sender,
+    ) -> Result<(Response<Incoming>, Stream), SendError> {
+        for _ in 0..H2_ATTEMPTS {
+            let (mut sender, stream) = match self.shared.stream(self.connect()).await {
+                Ok(taken) => taken,
                 Err(error) => {
+                    if error.kind() == io::ErrorKind::InvalidData && self.speaks_h1_alone().await {
+                        return Err(SendError::NoHttp2);
+                    }
                     return Err(SendError::Connect { addr: self.addr, error, request: Box::new(request) });
                 }
             };
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok(response),
-                Err(error) => request = unsent(error)?,
+            let kept = Kept::of(&mut request);
+            let mut error = match sender.try_send_request(request).await {
+                Ok(response) => {
+                    self.h2_proven.store(true, Ordering::Relaxed);
+                    return Ok((response, stream));
+                }
+                Err(error) => error,
+            };
+            // A shared connection that has just been closed gives the request back unsent.
+            let unsent = error.take_message().is_some();
+            let error = error.into_error();
+            let why = if unsent { Some(Unprocessed::GoAway) } else { Unprocessed::of(&error) };
+            let Some((why, kept)) = why.and_then(|why| Some((why, kept.take()?))) else {
+                return Err(SendError::Broken(error));
+            };
+            match why {
+                Unprocessed::GoAway => request = kept,
+                Unprocessed::RefusedStream => {
+                    return Err(SendError::Refused { error, request: Box::new(kept) });
+                }
             }
         }
         let error = io::ErrorKind::ConnectionReset.into();
         Err(SendError::Connect { addr: self.addr, error, request: Box::new(request) })
     }
 
+    /// Whether a handshake failed because the app speaks HTTP/1 alone: it is asked, unless it has answered before.
+    async fn speaks_h1_alone(&self) -> bool {
+        !self.h2_proven.load(Ordering::Relaxed) && self.spoken.takes_h2(self.addr).await == Some(false)
+    }
+
     /// The most recently used connection that is still open.
     fn checkout(&self) -> Option<Sender> {
-        let mut idle = self.idle.lock();
-        let Idle { sender, since } = idle.pop()?;
-        if clock::now().saturating_duration_since(since) > MAX_REST {
+        let mut pool = self.idle.lock();
+        let Idle { sender, since } = pool.stack.pop()?;
+        let now = clock::now();
+        let rested = now.saturating_duration_since(since);
+        if pool.forget_at.is_some_and(|at| now >= at) {
+            (pool.max_rest, pool.forget_at) = (MAX_REST, None);
+        }
+        if rested > pool.max_rest {
             // The top rested too long, so all below did.
-            let stale = std::mem::take(&mut *idle);
-            drop(idle);
+            let stale = std::mem::take(&mut pool.stack);
+            drop(pool);
             drop((sender, stale));
             return None;
         }
         if sender.is_ready() {
             return Some(sender);
         }
-        drop(idle);
+        pool.max_rest = rested / 2;
+        pool.forget_at = Some(now + REMEMBERED);
+        drop(pool);
         self.checkout()
     }
 
     fn rest(&self, sender: Sender) {
-        let mut idle = self.idle.lock();
-        if idle.len() < self.max_idle {
-            idle.push(Idle { sender, since: clock::now() });
+        let mut pool = self.idle.lock();
+        if pool.stack.len() < self.max_idle {
+            pool.stack.push(Idle { sender, since: clock::now() });
         }
     }
 
     async fn connect(&self) -> io::Result<TcpStream> {
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(self.addr)).await??;
         stream.set_nodelay(true)?;
+        notice_death(&stream)?;
         Ok(stream)
     }
 
     async fn dial_h1(&self) -> io::Result<Sender> {
         Sender::handshake(self.connect().await?).await
     }
+}
 
-    async fn h2_sender(&self) -> io::Result<http2::SendRequest<RequestBody>> {
-        let mut shared = self.h2.lock().await;
-        if let Some(sender) = &*shared
-            && !sender.is_closed()
-        {
-            return Ok(sender.clone());
-        }
-        let stream = self.connect().await?;
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(256 * 1024)
-            .initial_connection_window_size(4 << 20)
-            .max_send_buf_size(MAX_READ_BUFFER)
-            .max_header_list_size(MAX_READ_BUFFER as u32)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(io::Error::other)?;
-        tokio::spawn(async move { drop(connection.await) });
-        *shared = Some(sender.clone());
-        Ok(sender)
-    }
+/// Has the kernel find out that a peer died without a word. Not by HTTP/2 PINGs: gRPC servers answer more than two in
+/// five minutes of silence with GOAWAY (`too_many_pings`), and a model server that computes in its event loop answers
+/// none for as long as an inference takes. Its kernel answers all the time.
+fn notice_death(stream: &TcpStream) -> io::Result<()> {
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, DEATH_CHECK_AFTER)?;
+    sockopt::set_tcp_keepintvl(stream, DEATH_CHECK_EVERY)?;
+    sockopt::set_tcp_keepcnt(stream, DEATH_CHECKS)?;
+    Ok(())
 }
 
 /// The request, when it was never sent.
@@ -282,20 +332,34 @@ fn unsent(mut error: TrySendError<Request<RequestBody>>) -> Result<Request<Reque
     error.take_message().ok_or_else(|| SendError::Broken(error.into_error()))
 }
 
-/// hyper's message with its cause, which says what happened.
-fn describe(error: &hyper::Error) -> String {
-    use std::error::Error;
-    if error.is_incomplete_message() {
-        return "it closed the connection before its response was complete".into();
-    }
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
-}
-
 // === impl Lease ===
 
 impl Lease {
     /// The response was read to its end.
-    pub fn give_back(mut self) {
+    pub fn give_back(self) {
+        match self {
+            Self::Connection(leased) => leased.give_back(),
+            Self::Stream(stream) => drop(stream),
+        }
+    }
+}
+
+impl From<Leased> for Lease {
+    fn from(leased: Leased) -> Self {
+        Self::Connection(leased)
+    }
+}
+
+impl From<Stream> for Lease {
+    fn from(stream: Stream) -> Self {
+        Self::Stream(stream)
+    }
+}
+
+// === impl Leased ===
+
+impl Leased {
+    fn give_back(mut self) {
         if self.sender.is_ready() {
             self.client.clone().rest(self.sender);
         } else if !self.sender.is_closed() {

@@ -1,13 +1,15 @@
 //! A replica as the data path sees it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
+use super::metrics::Ejected;
+use super::send_error::SendError;
 use crate::config::spec::{Addresses, Protocol};
 use crate::policy::dispatch::ReplicaId;
 
@@ -26,12 +28,24 @@ pub struct Endpoint {
     pub ready: Instant,
     suspect: AtomicBool,
     suspected: Notify,
+    doubt: OnceLock<Doubt>,
+    /// Whether it has answered anything since it joined the set.
+    answered: AtomicBool,
     /// Whether whoever owns the replica sees its process end, and says so.
     watched: bool,
     gone: CancellationToken,
     leaving: CancellationToken,
     /// Until then a broken exchange is the app's own affair: it was looked at a moment ago.
     trusted_until: Instant,
+}
+
+/// Why a replica is not trusted any more.
+#[derive(Clone, Debug)]
+pub struct Doubt {
+    /// For metrics.
+    pub kind: Ejected,
+    /// In words.
+    pub why: String,
 }
 
 /// How long to wait for word that a replica whose connection was reset has died.
@@ -57,6 +71,8 @@ impl Endpoint {
             ready,
             suspect: AtomicBool::new(false),
             suspected: Notify::new(),
+            doubt: OnceLock::new(),
+            answered: AtomicBool::new(false),
             watched: false,
             trusted_until: ready,
             gone: CancellationToken::new(),
@@ -119,18 +135,41 @@ impl Endpoint {
         }
     }
 
+    /// It answered: whatever breaks next is not one failure after the other.
+    pub fn set_answered(&self) {
+        // Read first: a cache line that all answers of a replica write is one that they fight for.
+        if !self.answered.load(Ordering::Relaxed) {
+            self.answered.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether it has answered anything since it joined the set.
+    pub fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
     /// The data path could not connect, or an exchange broke. Runs `leave`, which takes the replica out of the line,
     /// and then tells whoever owns it to look; but only once: after the look the replica is back in the line with an
     /// endpoint of its own, and a late failure of this one must not take that out.
-    pub fn suspect(&self, leave: impl FnOnce()) {
+    pub fn suspect(&self, error: &SendError, leave: impl FnOnce()) {
         if !self.suspect.swap(true, Ordering::AcqRel) {
+            let kind = match error {
+                SendError::Connect { .. } => Ejected::Unreachable,
+                _ => Ejected::Broken,
+            };
+            let _ = self.doubt.set(Doubt { kind, why: error.to_string() });
             leave();
             self.suspected.notify_one();
         }
     }
 
-    /// Resolves when the replica is suspected.
-    pub async fn suspected(&self) {
-        self.suspected.notified().await;
+    /// Resolves when the replica is suspected, with the reason.
+    pub async fn suspected(&self) -> Doubt {
+        loop {
+            self.suspected.notified().await;
+            if let Some(doubt) = self.doubt.get() {
+                return doubt.clone();
+            }
+        }
     }
 }

@@ -8,6 +8,8 @@ use http::{HeaderMap, Response, StatusCode};
 use serde_json::json;
 
 use super::body::Body;
+use super::grpc::{self, Code};
+use super::head::Traits;
 use crate::config::spec::Timeouts;
 
 /// Whose fault a failure is.
@@ -64,6 +66,17 @@ pub enum ProxyError {
         /// Its length.
         limit: Duration,
     },
+    /// The client's own deadline passed before the app answered.
+    #[error("the call's deadline (grpc-timeout {limit:?}) passed while it waited for {}", if *.sent { "the app's answer" } else { "a free replica" })]
+    Deadline {
+        /// As the client gave it.
+        limit: Duration,
+        /// Whether the app had the call.
+        sent: bool,
+    },
+    /// The app speaks HTTP/1 alone where HTTP/2 is needed.
+    #[error("the app does not speak HTTP/2 with prior knowledge, which gRPC and `protocol: h2c` need")]
+    NoHttp2,
     /// The app closed or broke the exchange after it may have got the request. Not safe to repeat.
     #[error("the app broke the exchange: {0}")]
     App(String),
@@ -109,6 +122,8 @@ pub enum Stage {
     Idle,
     /// The whole request.
     Request,
+    /// The whole call, as its gRPC client bounds it.
+    Call,
 }
 
 /// How the client wants to be told.
@@ -125,18 +140,20 @@ pub enum Dialect {
 impl Dialect {
     /// gRPC says so in its content type.
     pub fn of(headers: &HeaderMap) -> Self {
-        let grpc =
-            headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        if grpc { Self::Grpc } else { Self::Http }
+        if grpc::is_call(headers) { Self::Grpc } else { Self::Http }
     }
 }
 
 // === impl Stage ===
 
 impl Stage {
-    /// Its bound has passed.
-    pub fn passed(self, timeouts: &Timeouts) -> ProxyError {
+    /// Its bound has passed, for a request that an app has.
+    pub fn passed(self, timeouts: &Timeouts, traits: Traits) -> ProxyError {
         let limit = match self {
+            Self::Call => {
+                let limit = traits.grpc_timeout.unwrap_or_default();
+                return ProxyError::Deadline { limit, sent: true };
+            }
             Self::Activation => timeouts.activation,
             Self::ResponseStart => timeouts.response_start,
             Self::Idle => timeouts.idle,
@@ -153,6 +170,7 @@ impl std::fmt::Display for Stage {
             Self::ResponseStart => "response start",
             Self::Idle => "idle",
             Self::Request => "request",
+            Self::Call => "call's own",
         })
     }
 }
@@ -181,8 +199,9 @@ impl ProxyError {
             Self::Overflow { .. }
             | Self::Asleep
             | Self::Refused(_)
-            | Self::Timeout { stage: Stage::Activation, .. } => Fault::Capacity,
-            Self::Timeout { .. } | Self::App(_) => Fault::App,
+            | Self::Timeout { stage: Stage::Activation, .. }
+            | Self::Deadline { sent: false, .. } => Fault::Capacity,
+            Self::Timeout { .. } | Self::Deadline { .. } | Self::App(_) | Self::NoHttp2 => Fault::App,
         }
     }
 
@@ -197,28 +216,24 @@ impl ProxyError {
             Self::ClientGone => StatusCode::from_u16(499).expect("in range"),
             Self::RateLimit { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Overflow { .. } | Self::Asleep | Self::Refused(_) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Timeout { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::App(_) => StatusCode::BAD_GATEWAY,
+            Self::Timeout { .. } | Self::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::App(_) | Self::NoHttp2 => StatusCode::BAD_GATEWAY,
         }
     }
 
-    /// The status for gRPC (<https://grpc.github.io/grpc/core/md_doc_statuscodes.html>).
-    fn grpc_status(&self) -> u32 {
-        const CANCELLED: u32 = 1;
-        const INVALID_ARGUMENT: u32 = 3;
-        const DEADLINE_EXCEEDED: u32 = 4;
-        const RESOURCE_EXHAUSTED: u32 = 8;
-        const UNIMPLEMENTED: u32 = 12;
-        const UNAVAILABLE: u32 = 14;
+    /// The status for gRPC.
+    fn grpc_code(&self) -> Code {
         match self {
-            Self::NoService(_) => UNIMPLEMENTED,
-            Self::ClientGone => CANCELLED,
+            Self::NoService(_) => Code::Unimplemented,
+            Self::ClientGone => Code::Cancelled,
             Self::NoHost | Self::BadRequest(_) | Self::TargetTooLong { .. } | Self::HeadTooLarge { .. } => {
-                INVALID_ARGUMENT
+                Code::InvalidArgument
             }
-            Self::RateLimit { .. } => RESOURCE_EXHAUSTED,
-            Self::Overflow { .. } | Self::Asleep | Self::Refused(_) | Self::App(_) => UNAVAILABLE,
-            Self::Timeout { .. } => DEADLINE_EXCEEDED,
+            Self::RateLimit { .. } => Code::ResourceExhausted,
+            Self::Overflow { .. } | Self::Asleep | Self::Refused(_) | Self::App(_) => Code::Unavailable,
+            // Trying again does not help.
+            Self::NoHttp2 => Code::Internal,
+            Self::Timeout { .. } | Self::Deadline { .. } => Code::DeadlineExceeded,
         }
     }
 
@@ -236,6 +251,8 @@ impl ProxyError {
             Self::Timeout { stage: Stage::ResponseStart, .. } => "response_start_timeout",
             Self::Timeout { stage: Stage::Idle, .. } => "idle_timeout",
             Self::Timeout { stage: Stage::Request, .. } => "request_timeout",
+            Self::Timeout { stage: Stage::Call, .. } | Self::Deadline { .. } => "deadline",
+            Self::NoHttp2 => "app_without_http2",
             Self::App(_) => "app_error",
             Self::ClientGone => "client_gone",
             Self::BadRequest(_) => "bad_request",
@@ -271,18 +288,7 @@ impl ProxyError {
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 response
             }
-            Dialect::Grpc => {
-                let mut response = Response::new(Body::Empty);
-                let headers = response.headers_mut();
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-                headers.insert("grpc-status", HeaderValue::from(self.grpc_status()));
-                let message = percent_encode(&self.to_string());
-                headers.insert(
-                    "grpc-message",
-                    HeaderValue::try_from(message).expect("percent-encoded text is printable ASCII"),
-                );
-                response
-            }
+            Dialect::Grpc => grpc::failed(self.grpc_code(), &self.to_string()),
         };
         // Not for HTTP/2, which has no such field and needs none: hyper leaves it out there.
         if self.status().is_client_error() && !matches!(self, Self::NoService(_) | Self::RateLimit { .. }) {
@@ -293,20 +299,6 @@ impl ProxyError {
         }
         response
     }
-}
-
-/// gRPC's percent-encoding of a status message (gRPC over HTTP/2, "Responses").
-fn percent_encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if (0x20..=0x7e).contains(&byte) && byte != b'%' {
-            encoded.push(char::from(byte));
-        } else {
-            use std::fmt::Write;
-            write!(encoded, "%{byte:02X}").expect("a String takes everything");
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]
@@ -331,10 +323,5 @@ mod tests {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(response.headers()["grpc-status"], "4");
         assert_eq!(response.headers()["grpc-message"], "the activation timeout of 1s passed");
-    }
-
-    #[test]
-    fn grpc_messages_are_encoded() {
-        assert_eq!(percent_encode("100 % – über\n"), "100 %25 %E2%80%93 %C3%BCber%0A");
     }
 }

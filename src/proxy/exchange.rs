@@ -22,6 +22,8 @@ pub struct Exchange {
     /// When it got its slot.
     bound: Instant,
     status: u16,
+    /// Of the response's body.
+    bytes: u64,
 }
 
 // === impl Exchange ===
@@ -37,7 +39,18 @@ impl Exchange {
         bound: Instant,
         status: u16,
     ) -> Self {
-        Self { lease, permit: Some(permit), counted, metrics, started, bound, status }
+        Self { lease, permit: Some(permit), counted, metrics, started, bound, status, bytes: 0 }
+    }
+
+    /// So many more bytes of the response's body have come.
+    pub fn came(&mut self, bytes: usize) {
+        self.bytes += bytes as u64;
+    }
+
+    /// An upgraded connection has carried this.
+    pub fn passed(&mut self, from_client: u64, from_app: u64) {
+        self.metrics.request_bytes().inc_by(from_client);
+        self.bytes += from_app;
     }
 
     /// The response is complete: the connection can be used again.
@@ -62,6 +75,6 @@ impl Drop for Exchange {
         if let Some(counted) = self.counted.take() {
             counted.served(now.saturating_duration_since(self.bound));
         }
-        self.metrics.answered(self.status, now.saturating_duration_since(self.started));
+        self.metrics.answered(self.status, now.saturating_duration_since(self.started), self.bytes);
     }
 }

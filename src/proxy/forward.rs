@@ -6,21 +6,27 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::time::timeout_at;
 
 use super::Permit;
 use super::body::{AppBody, Body, RequestBody};
-use super::client::SendError;
+use super::client::{Client, Lease, Wire};
 use super::error::{Dialect, ProxyError, Refusal, Stage};
 use super::exchange::Exchange;
 use super::fault::{self, AppFault};
 use super::head::{self, Traits};
 use super::metrics::ServiceMetrics;
-use super::timeout::{self, Watch};
+use super::send_error::SendError;
+use super::timeout::{self, Deadline, Watch};
 use super::upgrade::{self, Upgrade};
 use crate::clock;
 use crate::config::spec::Timeouts;
 use crate::drain::Drain;
 use crate::stat::Counted;
+
+/// Connections that the app may close under one request, one after the other.
+const MOST_UNREAD: u32 = 3;
 
 /// A request that was admitted, between two attempts.
 #[derive(Debug)]
@@ -48,6 +54,8 @@ pub enum Failure {
     /// should it turn out that the app's process has died, it had not read all of the request, and the request may
     /// go elsewhere.
     Broken(Option<Box<Forward>>, Permit, SendError),
+    /// The app refused the request before it did anything with it, but is well: once more, elsewhere if possible.
+    Refused(Box<Forward>, Permit, SendError),
     /// Final.
     Final(ProxyError),
 }
@@ -61,23 +69,36 @@ impl Forward {
         metrics: &Arc<ServiceMetrics>,
         drain: &Drain,
     ) -> Result<Response<Body>, Failure> {
-        let client = permit.endpoint().client(self.dialect == Dialect::Grpc).clone();
+        let grpc = self.dialect == Dialect::Grpc;
+        let traits = self.traits;
+        let client = permit.endpoint().client(grpc).clone();
+        let sent = clock::now();
+        let total = at(self.started, timeouts.request).map(|at| (at, Stage::Request));
+        let call = traits.grpc_timeout.map(|limit| (self.started + limit, Stage::Call));
+        let until_answered = [call, total].into_iter().flatten().min_by_key(|(at, _)| *at);
+        let passed = |stage: Stage| Failure::Final(stage.passed(timeouts, traits));
+
         // Nearly every app that takes upgrades takes HTTP/1.1's.
-        let wire = client.wire(self.traits.h2 && !self.traits.upgrade).await;
-        if self.traits.upgrade && self.upgrade.is_none() {
-            self.upgrade = Some(Box::new(Upgrade::of(&mut self.request, self.traits.h2)));
+        let wire = match client.known_wire(traits.h2 && !traits.upgrade, grpc) {
+            Some(wire) => wire,
+            None => asked(client.wire(grpc), until_answered).await.map_err(passed)?,
+        };
+        if grpc && wire == Wire::H1 {
+            return Err(Failure::Final(ProxyError::NoHttp2));
+        }
+        if traits.upgrade && self.upgrade.is_none() {
+            self.upgrade = Some(Box::new(Upgrade::of(&mut self.request, traits.h2)));
         }
         head::shape(&mut self.request, wire).map_err(Failure::Final)?;
 
-        let spare = spare(&self.request);
-        let sent = clock::now();
-        let total = at(self.started, timeouts.request).map(|at| (at, Stage::Request));
+        self.request.body_mut().count_into(metrics.request_bytes());
+        let mut spare = spare(&self.request);
         let uploading = self.request.body().watch();
-        let send = pin!(client.send(wire, self.request));
-        let answered = match timeout::until_head(send, timeouts, sent, total, uploading.as_deref()).await {
-            Ok(answered) => answered,
-            Err(stage) => return Err(Failure::Final(stage.passed(timeouts))),
+        let answered = {
+            let send = pin!(send(&client, wire, self.request, &mut spare, metrics));
+            timeout::until_head(send, timeouts, sent, until_answered, uploading.as_deref()).await
         };
+        let answered = answered.map_err(passed)?;
         let (mut response, lease) = match answered {
             Ok(answered) => answered,
             // We ran out, not the replica: it stays in the line.
@@ -94,11 +115,17 @@ impl Forward {
                 let error = SendError::Connect { addr, error, request: Box::default() };
                 return Err(Failure::NotSent(Box::new(again), permit, error));
             }
+            Err(SendError::Refused { error, request }) => {
+                let again = Self { request: *request, ..self };
+                let error = SendError::Broken(error);
+                return Err(Failure::Refused(Box::new(again), permit, error));
+            }
+            Err(SendError::NoHttp2) => return Err(Failure::Final(ProxyError::NoHttp2)),
             // The request's own body failed: the app is not to blame.
             Err(ref error @ SendError::Broken(ref cause)) if error.is_clients() => {
                 return Err(Failure::Final(fault::of_request_body(cause)));
             }
-            Err(SendError::Broken(error)) => {
+            Err(SendError::Broken(error) | SendError::Unread(error)) => {
                 let fault = AppFault::of(&error);
                 metrics.app_fault(fault, &fault);
                 if fault != AppFault::Closed {
@@ -113,6 +140,7 @@ impl Forward {
         };
         let now = clock::now();
         permit.answered(now.saturating_duration_since(sent));
+        permit.endpoint().set_answered();
         metrics.first_byte(now.saturating_duration_since(sent));
         let endpoint = permit.endpoint().clone();
         let upgrade = match self.upgrade.take() {
@@ -133,7 +161,7 @@ impl Forward {
         let status = response.status();
         let metrics = metrics.clone();
         let exchange =
-            Exchange::new(permit, self.counted, lease, metrics, self.started, sent, status.as_u16());
+            Exchange::new(permit, self.counted, Some(lease), metrics, self.started, sent, status.as_u16());
         if let Some(upgrade) = upgrade {
             let limits = upgrade::Limits {
                 idle: timeouts.idle,
@@ -168,6 +196,36 @@ fn is_ours(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL];
     error.raw_os_error().is_some_and(|code| ours.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+/// Sends a request; anew, if it has no body, when the app had closed the connection under it and not read it.
+async fn send(
+    client: &Arc<Client>,
+    wire: Wire,
+    mut request: Request<RequestBody>,
+    spare: &mut Option<Request<RequestBody>>,
+    metrics: &ServiceMetrics,
+) -> Result<(Response<Incoming>, Lease), SendError> {
+    let mut left = MOST_UNREAD;
+    loop {
+        let answered = client.send(wire, request).await;
+        if left == 0 || !matches!(answered, Err(SendError::Unread(_))) {
+            return answered;
+        }
+        let Some(again) = spare.take() else { return answered };
+        *spare = self::spare(&again);
+        request = again;
+        left -= 1;
+        metrics.retried();
+    }
+}
+
+/// What the app says that it speaks, if it says so before the deadline.
+async fn asked(answer: impl Future<Output = Wire>, deadline: Option<Deadline>) -> Result<Wire, Stage> {
+    match deadline {
+        None => Ok(answer.await),
+        Some((at, stage)) => timeout_at(at.into(), answer).await.map_err(|_| stage),
+    }
 }
 
 fn at(start: Instant, after: Duration) -> Option<Instant> {

@@ -4,6 +4,7 @@
 //! hop-by-hop fields, forwarding fields added. [`shape`] turns that into what goes over the wire to the app.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use http::header::{
     self, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
@@ -16,6 +17,7 @@ use http_body::Body;
 use super::client::Wire;
 use super::error::ProxyError;
 use super::fault::AppFault;
+use super::grpc;
 use super::host;
 use super::server::Conn;
 use super::upgrade;
@@ -39,6 +41,8 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
 ];
 
+const BAD_GRPC_TIMEOUT: &str = "the grpc-timeout is not 1 to 8 digits and one of the units H M S m u n";
+
 /// What the head says about how to treat the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Traits {
@@ -48,6 +52,8 @@ pub struct Traits {
     pub upgrade: bool,
     /// The client waits for `100 Continue` before it sends the body.
     pub expects_continue: bool,
+    /// How long a gRPC client waits for the end of its call.
+    pub grpc_timeout: Option<Duration>,
 }
 
 /// Brings a request into the one form that everything behind expects. `fixed_host` stands in when the request
@@ -60,7 +66,7 @@ pub fn canonical(
     if parts.method == Method::CONNECT && !upgrade::canonical(parts) {
         return Err(ProxyError::BadRequest("CONNECT is not supported"));
     }
-    let traits = traits(parts);
+    let traits = traits(parts)?;
     let host = match (host::named(&parts.uri, &parts.headers)?, parts.uri.authority()) {
         // RFC 9112 §3.2: whoever speaks HTTP/1.1 names a host.
         (None, _) if parts.version == Version::HTTP_11 => return Err(ProxyError::NoHost),
@@ -162,7 +168,7 @@ pub fn response<B>(response: &mut Response<B>) -> Result<(), AppFault> {
     Ok(())
 }
 
-fn traits(parts: &request::Parts) -> Traits {
+fn traits(parts: &request::Parts) -> Result<Traits, ProxyError> {
     let h2 = parts.version == Version::HTTP_2;
     let upgrade = (h2 || parts.version == Version::HTTP_11)
         && parts.headers.contains_key(UPGRADE)
@@ -171,7 +177,13 @@ fn traits(parts: &request::Parts) -> Traits {
         && !tokens(&parts.headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("h2c"));
     let mut expectations = parts.headers.get_all(EXPECT).iter();
     let expects_continue = expectations.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    Traits { h2, upgrade, expects_continue }
+    // gRPC is HTTP/2 alone, so HTTP/1.1 does not pay for the look.
+    let grpc_timeout = if h2 && grpc::is_call(&parts.headers) {
+        grpc::timeout(&parts.headers).map_err(|_| ProxyError::BadRequest(BAD_GRPC_TIMEOUT))?
+    } else {
+        None
+    };
+    Ok(Traits { h2, upgrade, expects_continue, grpc_timeout })
 }
 
 fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {

@@ -4,6 +4,7 @@
 //! way of a request, and the `prometheus` crate's label hash, under which `("ml","llama")` and `("mll","lama")`
 //! collide, is never used.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -20,6 +21,31 @@ const BUCKETS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0,
     1800.0, 3600.0,
 ];
+
+/// Why a replica left the set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ejected {
+    /// It cannot be connected to.
+    Unreachable,
+    /// It breaks exchanges.
+    Broken,
+    /// It says that it is not ready, or nothing at all.
+    NotReady,
+}
+
+/// This process's client connections, those of all listeners together. The admin port's do not count.
+#[derive(Debug, Default)]
+pub struct Connections {
+    open: AtomicU64,
+    total: AtomicU64,
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub struct OpenConnection(());
+
+/// Of the process, as its descriptors are.
+static CONNECTIONS: Connections = Connections { open: AtomicU64::new(0), total: AtomicU64::new(0) };
 
 /// One service's counters.
 #[derive(Debug)]
@@ -40,6 +66,10 @@ pub struct ServiceMetrics {
     failed_starts: IntCounter,
     start_time: Histogram,
     retries: IntCounter,
+    /// By [`Ejected`], in its order.
+    ejections: [IntCounter; 3],
+    request_bytes: IntCounter,
+    response_bytes: IntCounter,
 }
 
 // === impl ServiceMetrics ===
@@ -52,6 +82,10 @@ impl ServiceMetrics {
             Histogram::with_opts(opts).expect("constant names and sorted buckets")
         };
         let counter = |name, help| IntCounter::with_opts(opts(key, name, help)).expect("constant names");
+        let ejections = |reason: Ejected| {
+            let opts = opts(key, "pilotlight_ejections_total", "Times that a replica left the set.");
+            IntCounter::with_opts(opts.const_label("reason", reason.as_str())).expect("constant names")
+        };
         Self {
             key: key.clone(),
             requests: Mutex::default(),
@@ -78,14 +112,24 @@ impl ServiceMetrics {
             start_time: histogram("pilotlight_replica_start_seconds", "From a replica's start to ready."),
             retries: counter(
                 "pilotlight_retries_total",
-                "Requests that went to another replica because nothing had been sent to the first.",
+                "Requests that were sent again because no app had read them.",
+            ),
+            ejections: [Ejected::Unreachable, Ejected::Broken, Ejected::NotReady].map(ejections),
+            request_bytes: counter(
+                "pilotlight_request_bytes_total",
+                "Bytes of request bodies sent to apps, and what upgraded connections sent.",
+            ),
+            response_bytes: counter(
+                "pilotlight_response_bytes_total",
+                "Bytes of response bodies that apps sent, and what upgraded connections got.",
             ),
         }
     }
 
-    /// A response by an app ended.
-    pub fn answered(&self, status: u16, took: Duration) {
+    /// A response by an app ended, after so many bytes of its body.
+    pub fn answered(&self, status: u16, took: Duration, bytes: u64) {
         self.duration.observe(took.as_secs_f64());
+        self.response_bytes.inc_by(bytes);
         self.count_status(status);
     }
 
@@ -135,9 +179,19 @@ impl ServiceMetrics {
         }
     }
 
-    /// A request goes to another replica.
+    /// A request is sent again.
     pub fn retried(&self) {
         self.retries.inc();
+    }
+
+    /// A replica left the set.
+    pub fn ejected(&self, reason: Ejected) {
+        self.ejections[reason as usize].inc();
+    }
+
+    /// Counts what request bodies send.
+    pub fn request_bytes(&self) -> &IntCounter {
+        &self.request_bytes
     }
 
     /// A replica was started.
@@ -172,7 +226,11 @@ impl ServiceMetrics {
         {
             families.extend(histogram.collect());
         }
-        for counter in [&self.starts, &self.failed_starts, &self.retries] {
+        let counters =
+            [&self.starts, &self.failed_starts, &self.retries, &self.request_bytes, &self.response_bytes];
+        // Hundreds of services at rest: what most never count is left out until they do.
+        let ejections = self.ejections.iter().filter(|counter| counter.get() > 0);
+        for counter in counters.into_iter().chain(ejections) {
             families.extend(counter.collect());
         }
         families
@@ -189,6 +247,55 @@ impl ServiceMetrics {
             IntCounter::with_opts(opts.const_label("code", status.to_string())).expect("constant names");
         counter.inc();
         requests.push((status, counter));
+    }
+}
+
+// === impl Ejected ===
+
+impl Ejected {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unreachable => "unreachable",
+            Self::Broken => "broken",
+            Self::NotReady => "not_ready",
+        }
+    }
+}
+
+// === impl Connections ===
+
+impl Connections {
+    /// This process's.
+    pub fn of_process() -> &'static Self {
+        &CONNECTIONS
+    }
+
+    /// Open now.
+    pub fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Accepted so far.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+// === impl OpenConnection ===
+
+impl OpenConnection {
+    /// A connection was accepted.
+    #[must_use]
+    pub fn count() -> Self {
+        CONNECTIONS.open.fetch_add(1, Ordering::Relaxed);
+        CONNECTIONS.total.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        CONNECTIONS.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use super::body::RequestBody;
+use super::cut::{Cut, Noting};
 use super::fault::TooManyInterims;
 
 /// Bounds what one app can make us hold: the head of a response, and what is read ahead of a slow client.
@@ -34,12 +35,13 @@ const NONE_WAITS: usize = usize::MAX;
 pub struct Sender {
     inner: http1::SendRequest<RequestBody>,
     before_head: Arc<AtomicUsize>,
+    cut: Cut,
     connection: AbortHandle,
 }
 
 #[derive(Debug)]
 struct AppStream {
-    stream: TcpStream,
+    stream: Noting,
     /// Bytes since the request that waits for its response's head was sent, or [`NONE_WAITS`].
     before_head: Arc<AtomicUsize>,
 }
@@ -50,6 +52,7 @@ impl Sender {
     /// Speaks HTTP/1.1 on `stream`.
     pub async fn handshake(stream: TcpStream) -> io::Result<Self> {
         let before_head = Arc::new(AtomicUsize::new(NONE_WAITS));
+        let (stream, cut) = Noting::new(stream);
         let stream = AppStream { stream, before_head: before_head.clone() };
         let (inner, connection) = http1::Builder::new()
             .max_buf_size(MAX_READ_BUFFER)
@@ -60,7 +63,7 @@ impl Sender {
             .map_err(io::Error::other)?;
         // Its errors reach the request that is on it; between requests nobody minds.
         let task = tokio::spawn(async move { drop(connection.with_upgrades().await) });
-        Ok(Self { inner, before_head, connection: task.abort_handle() })
+        Ok(Self { inner, before_head, cut, connection: task.abort_handle() })
     }
 
     /// Sends a request and waits for its response's head. Gives it back if it was not sent.
@@ -82,6 +85,11 @@ impl Sender {
     /// Whether it never will again.
     pub fn is_closed(&self) -> bool {
         self.inner.is_closed()
+    }
+
+    /// Whether the app closed it without reading what was sent last.
+    pub fn was_cut(&self) -> bool {
+        self.cut.happened()
     }
 
     /// Waits until it can take a request.

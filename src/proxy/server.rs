@@ -26,6 +26,7 @@ use super::error::{Dialect, ProxyError};
 use super::framing::{MAX_HEAD, MAX_TARGET, Refused};
 use super::guarded::{Guarded, Patience, Signals};
 use super::hangup::Hangup;
+use super::metrics::OpenConnection;
 use super::timeout::{Watched, WatchedExecutor};
 use crate::drain::{Drain, Open};
 
@@ -34,7 +35,12 @@ const MAX_HEADERS: usize = 128;
 const MAX_STREAMS: u32 = 256;
 /// Also what a waiting HTTP/2 request is charged for: the sender may have this much on its way.
 pub const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Room for every stream's window: uploads that wait for a slot cannot stall the one that has it.
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * MAX_STREAMS;
+/// Streams that a client resets before we have looked at them (rapid reset), and streams that we reset for its errors:
+/// beyond, the connection ends with `ENHANCE_YOUR_CALM`.
+const MAX_EARLY_RESETS: usize = 20;
+const MAX_STREAM_ERRORS: usize = 256;
 /// How long a connection on which nothing is answered may stay when we leave: for a head that is half there.
 const LAST_WORD: Duration = Duration::from_secs(2);
 /// How long to rest when the process has no descriptor left for another connection.
@@ -110,6 +116,8 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: C
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_EARLY_RESETS)
+        .max_local_error_reset_streams(MAX_STREAM_ERRORS)
         .max_send_buf_size(STREAM_WINDOW as usize)
         .max_header_list_size(MAX_HEAD as u32);
     let builder = Arc::new(builder);
@@ -180,6 +188,7 @@ async fn connection<H: Handler>(
         drain.arrived();
         answer(handler.clone(), conn.clone(), request)
     });
+    let _counted = OpenConnection::count();
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
     let finished = Watched::new(async {
         tokio::select! {

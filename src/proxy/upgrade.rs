@@ -8,6 +8,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
@@ -126,15 +127,17 @@ impl Upgrade {
     }
 
     /// Joins both halves. Ends with either side, a limit, or the departure of the program or the replica.
-    pub fn tunnel(self, response: &mut Response<Incoming>, exchange: Exchange, limits: Limits) {
+    pub fn tunnel(self, response: &mut Response<Incoming>, mut exchange: Exchange, limits: Limits) {
         let app = hyper::upgrade::on(response);
         let open = limits.drain.open();
         tokio::spawn(async move {
             let framed = is_websocket(&self.protocol);
-            let tunnel = Watched::new(join(self.client, app, framed, &limits));
+            let carried = Carried::default();
+            let tunnel = Watched::new(join(self.client, app, framed, &limits, &carried));
             if let Err(error) = tunnel.await.unwrap_or_else(|stage| Err(timed_out(stage))) {
                 tracing::debug!(%error, "an upgraded connection ended early");
             }
+            exchange.passed(carried.from_client.load(Relaxed), carried.from_app.load(Relaxed));
             drop((exchange, open));
         });
     }
@@ -148,7 +151,13 @@ fn timed_out(stage: Stage) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, format!("the {stage} timeout passed"))
 }
 
-async fn join(client: OnUpgrade, app: OnUpgrade, framed: bool, limits: &Limits) -> io::Result<()> {
+async fn join(
+    client: OnUpgrade,
+    app: OnUpgrade,
+    framed: bool,
+    limits: &Limits,
+    carried: &Carried,
+) -> io::Result<()> {
     let watch = Watch::current();
     let _armed = watch.clone().arm(limits.idle, limits.total);
     let client = TokioIo::new(client.await.map_err(io::Error::other)?);
@@ -156,8 +165,15 @@ async fn join(client: OnUpgrade, app: OnUpgrade, framed: bool, limits: &Limits) 
     let (client_out, client_in) = split(client);
     let (app_out, app_in) = split(app);
     let leave = CancellationToken::new();
-    let way = |from| Way { frames: framed.then(Frames::default), from, leave: &leave, watch: &watch };
-    let (up, down) = (way(websocket::From::Client), way(websocket::From::Server));
+    let way = |from, carried| Way {
+        frames: framed.then(Frames::default),
+        from,
+        leave: &leave,
+        watch: &watch,
+        carried,
+    };
+    let up = way(websocket::From::Client, &carried.from_client);
+    let down = way(websocket::From::Server, &carried.from_app);
     let ended = CancellationToken::new();
     // A websocket has no half that goes on alone (RFC 6455 §7.1.1); other protocols may.
     let half = |way: io::Result<()>| {
@@ -187,6 +203,13 @@ async fn join(client: OnUpgrade, app: OnUpgrade, framed: bool, limits: &Limits) 
     }
 }
 
+/// Bytes that a tunnel has carried, in each direction.
+#[derive(Debug, Default)]
+struct Carried {
+    from_client: AtomicU64,
+    from_app: AtomicU64,
+}
+
 /// One direction of a tunnel.
 struct Way<'a> {
     /// Of a websocket.
@@ -194,6 +217,7 @@ struct Way<'a> {
     from: websocket::From,
     leave: &'a CancellationToken,
     watch: &'a Arc<Watch>,
+    carried: &'a AtomicU64,
 }
 
 // === impl Way ===
@@ -217,6 +241,7 @@ impl Way<'_> {
                 return to.shutdown().await;
             }
             self.watch.touch();
+            self.carried.fetch_add(read as u64, Relaxed);
             if let Some(frames) = &mut self.frames {
                 frames.pass(&buffer[..read]);
             }

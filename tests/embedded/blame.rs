@@ -134,10 +134,8 @@ async fn a_request_that_kills_its_app_kills_two_at_most() {
         };
         serve.wait_service("iris", "three are ready", all_ready).await;
         serve.get("iris", path).await.error(502, "iris");
-        wait_until(SOON, "the death is noticed", async || {
-            if serve.log().contains(" died after ") { Ok(()) } else { Err("not yet") }
-        })
-        .await;
+        let death = async || holds(serve.log().contains(" died after "), "none");
+        wait_until(SOON, "a death is seen", death).await;
         serve.wait_service("iris", "three are ready again", all_ready).await;
         let deaths = serve.log().matches(" died after ").count();
         assert!((1..=most).contains(&deaths), "{path}: {deaths} died: {}", serve.log());

@@ -22,13 +22,16 @@ mod sync {
 }
 #[path = "../../src/policy/dispatch.rs"]
 pub mod dispatch;
+#[path = "../../src/policy/line.rs"]
+pub mod line;
 mod policy {
-    pub use crate::dispatch;
+    pub use crate::{dispatch, line};
 }
 #[path = "../../src/proxy/breaker.rs"]
 mod breaker;
 
 use breaker::{Breaker, Refused};
+use line::Tenant;
 use loom::future::block_on;
 use loom::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use loom::thread;
@@ -46,7 +49,7 @@ fn model(check: impl Fn() + Sync + Send + 'static) {
 fn work(breaker: &TestBreaker, running: &AtomicU32) -> Result<(), Refused<&'static str>> {
     let permit = match breaker.try_acquire() {
         Some(permit) => permit,
-        None => block_on(breaker.acquire()?).map_err(Refused::Reason)?,
+        None => block_on(breaker.acquire(Tenant::NONE)?)?,
     };
     assert_eq!(running.fetch_add(1, SeqCst), 0, "two in flight at limit 1");
     running.fetch_sub(1, SeqCst);
@@ -76,8 +79,8 @@ fn a_waiter_that_goes_away_loses_no_slot() {
         let breaker = TestBreaker::new(1, 10, 1);
         breaker.join(1, ());
         let held = breaker.try_acquire().unwrap();
-        let gone = breaker.acquire().unwrap();
-        let next = breaker.acquire().unwrap();
+        let gone = breaker.acquire(Tenant::NONE).unwrap();
+        let next = breaker.acquire(Tenant::NONE).unwrap();
         // The slot is granted to the first while, or before, it leaves the line: the second must get it.
         let leaver = thread::spawn(move || drop(gone));
         let releaser = thread::spawn(move || drop(held));
@@ -94,7 +97,7 @@ fn a_replica_that_joins_wakes_who_waits() {
         let breaker = TestBreaker::new(1, 10, 1);
         let waiter = {
             let breaker = breaker.clone();
-            thread::spawn(move || drop(block_on(breaker.acquire().unwrap()).unwrap()))
+            thread::spawn(move || drop(block_on(breaker.acquire(Tenant::NONE).unwrap()).unwrap()))
         };
         breaker.join(1, ());
         waiter.join().unwrap();
@@ -110,7 +113,7 @@ fn a_new_limit_wakes_who_waits() {
         let held = breaker.try_acquire().unwrap();
         let waiter = {
             let breaker = breaker.clone();
-            thread::spawn(move || drop(block_on(breaker.acquire().unwrap()).unwrap()))
+            thread::spawn(move || drop(block_on(breaker.acquire(Tenant::NONE).unwrap()).unwrap()))
         };
         breaker.resize(2, 10);
         waiter.join().unwrap();
@@ -125,14 +128,13 @@ fn closing_answers_everybody_once() {
         let breaker = TestBreaker::new(1, 10, 1);
         let waiter = {
             let breaker = breaker.clone();
-            thread::spawn(move || match breaker.acquire() {
+            thread::spawn(move || match breaker.acquire(Tenant::NONE) {
                 Ok(place) => block_on(place).map(drop).unwrap_err(),
-                Err(Refused::Reason(reason)) => reason,
-                Err(Refused::Full) => unreachable!("the line holds ten"),
+                Err(refused) => refused,
             })
         };
         breaker.close("deleted");
-        assert_eq!(waiter.join().unwrap(), "deleted");
+        assert_eq!(waiter.join().unwrap(), Refused::Reason("deleted"));
         assert_eq!(breaker.waiting(), 0);
     });
 }
@@ -148,5 +150,28 @@ fn draining_ends_with_the_last_request() {
         block_on(breaker.drained(1));
         releaser.join().unwrap();
         assert_eq!(breaker.in_flight(), 0);
+    });
+}
+
+#[test]
+fn who_makes_room_is_told_once() {
+    model(|| {
+        let breaker = TestBreaker::new(1, 2, 1);
+        breaker.join(1, ());
+        let held = breaker.try_acquire().unwrap();
+        let (flood, quiet) = (Tenant::of(2), Tenant::of(4));
+        let first = breaker.acquire(flood).unwrap();
+        let newest = breaker.acquire(flood).unwrap();
+        // The line is full: the newest of the longest lane makes room, unless the slot that comes free is taken first.
+        let other = {
+            let breaker = breaker.clone();
+            thread::spawn(move || drop(block_on(breaker.acquire(quiet).unwrap()).unwrap()))
+        };
+        let releaser = thread::spawn(move || drop(held));
+        drop(block_on(first).unwrap());
+        assert!(matches!(block_on(newest).map(drop), Ok(()) | Err(Refused::Full)));
+        other.join().unwrap();
+        releaser.join().unwrap();
+        assert_eq!((breaker.in_flight(), breaker.waiting()), (0, 0));
     });
 }

@@ -1,6 +1,5 @@
 //! HTTP/1.0 and 1.1: connections, order, heads.
 
-
 use crate::support::{App, Call, Hops, Lab, Options, Raw, RawApp, SOON, Setup, Wire, holds, wait_until};
 
 on_each_setup!(

@@ -3,6 +3,7 @@
 //! README.md here says which test shows what. A test of a row takes a [`support::Setup`] and is run for each by
 //! [`on_each_setup!`].
 #![allow(clippy::unwrap_used, reason = "a test panics with the place; that is its report")]
+#![allow(clippy::float_cmp, reason = "counts: whole numbers in metrics")]
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -34,11 +35,27 @@ macro_rules! on_each_setup {
 mod bodies;
 mod clients;
 mod drain;
+mod fairness;
+mod grpc_errors;
+mod grpc_python;
 mod h1_apps;
 mod h1_bodies;
 mod h1_messages;
+mod h2_apps;
+mod h2_clients;
+mod h2_crossing;
+mod h2_ends;
+mod h2_floods;
+mod h2_flow;
+mod h2_front;
+mod h2_raw;
+mod hop;
 mod limits;
+mod overload;
+mod probing;
+mod retries;
 mod smuggling;
+mod stats;
 mod streams;
 mod timeouts;
 mod upgrades;

@@ -98,6 +98,12 @@ impl Call {
         self
     }
 
+    /// Another method.
+    pub(crate) fn method(mut self, method: &str) -> Self {
+        self.method = method.parse().unwrap();
+        self
+    }
+
     /// The id under which testapp records it.
     pub(crate) fn id(self, id: &str) -> Self {
         self.header("x-request-id", id)

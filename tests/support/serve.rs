@@ -228,7 +228,11 @@ impl QueueProxy {
     pub(crate) async fn start(lab: &Lab, app: SocketAddr, args: &[&str]) -> Self {
         let app = app.to_string();
         let first = ["queue-proxy", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--app", &app];
-        let mut program = lab.pilotlight(&[&first, args].concat());
+        Self::of(lab.pilotlight(&[&first, args].concat())).await
+    }
+
+    /// One that was started otherwise.
+    pub(crate) async fn of(mut program: Program) -> Self {
         let traffic = program.listening("traffic").await;
         let admin = program.listening("admin").await;
         Self { program, traffic, admin }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::client::{Call, Reply};
 use super::hops::Setup;
-use super::lab::{Lab, port_range};
+use super::lab::{Gate, Lab, port_range};
 use super::program::{Program, testapp_path};
 use super::serve::{QueueProxy, Serve, host};
 use super::wait::{LONG, SOON, holds, wait_until};
@@ -18,6 +18,7 @@ use super::yaml::Yaml;
 pub(crate) struct WayBuilder {
     setup: Setup,
     app: Vec<String>,
+    start_gate: Option<String>,
     limit: u32,
     /// Path in the YAML, flag of the queue-proxy, value.
     settings: Vec<(&'static str, &'static str, Value)>,
@@ -45,6 +46,12 @@ impl WayBuilder {
         self
     }
 
+    /// testapp does not listen before the gate opens; what is in front of it is up at once.
+    pub(crate) fn start_gate(mut self, gate: &Gate) -> Self {
+        self.start_gate = Some(gate.to_string());
+        self
+    }
+
     pub(crate) fn limit(mut self, limit: u32) -> Self {
         self.limit = limit;
         self
@@ -68,14 +75,16 @@ impl WayBuilder {
         self
     }
 
-    /// Starts it and sends a first request, so that everything is warm.
+    /// Starts it and, unless a gate keeps the app from that, sends a first request, so that everything is warm.
     pub(crate) async fn start(self) -> Way {
         let lab = Lab::new();
         let (first, _) = port_range(2);
         let record = lab.text_path(&format!("{NAME}.jsonl"));
         let app = if self.app.is_empty() {
             let testapp = testapp_path().to_str().unwrap();
-            [testapp, "--port", "$(PORT)", "--record", &record].map(str::to_owned).to_vec()
+            let mut app = [testapp, "--port", "$(PORT)", "--record", &record].map(str::to_owned).to_vec();
+            app.extend(self.start_gate.iter().flat_map(|gate| ["--start-gate".to_owned(), gate.clone()]));
+            app
         } else {
             self.app.clone()
         };
@@ -94,8 +103,10 @@ impl WayBuilder {
                 program.args(&command[1..]).env("PORT", first.to_string());
                 let app = Program::spawn(program, lab.dir());
                 let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-                let proxy =
-                    QueueProxy::start(&lab, ([127, 0, 0, 1], first).into(), &flags).await.ready().await;
+                let mut proxy = QueueProxy::start(&lab, ([127, 0, 0, 1], first).into(), &flags).await;
+                if self.start_gate.is_none() {
+                    proxy = proxy.ready().await;
+                }
                 let traffic = proxy.traffic;
                 Way { setup: self.setup, lab, traffic, serve: None, proxy: Some(proxy), app: Some(app) }
             }
@@ -115,12 +126,16 @@ impl WayBuilder {
                 };
                 let yaml = yaml.set("process.command", json!(command)).set("scaling.min", 1);
                 let serve = lab.services(&[&yaml]).serve().start().await;
-                serve.wait_service(NAME, "ready", |s| s["state"] == "ready").await;
+                if self.start_gate.is_none() {
+                    serve.wait_service(NAME, "ready", |s| s["state"] == "ready").await;
+                }
                 let traffic = serve.traffic;
                 Way { setup: self.setup, lab, traffic, serve: Some(serve), proxy: None, app: None }
             }
         };
-        way.warm().await;
+        if self.start_gate.is_none() {
+            way.warm().await;
+        }
         way
     }
 }
@@ -136,10 +151,11 @@ fn quoted(text: &str) -> String {
 impl Way {
     /// With testapp as the app, unlimited.
     pub(crate) fn through(setup: Setup) -> WayBuilder {
-        WayBuilder { setup, app: Vec::new(), limit: 0, settings: Vec::new() }
+        WayBuilder { setup, app: Vec::new(), start_gate: None, limit: 0, settings: Vec::new() }
     }
 
-    async fn warm(&mut self) {
+    /// Sends requests until one is answered.
+    pub(crate) async fn warm(&mut self) {
         let to = self.traffic;
         wait_until(LONG, format!("{self}: answers"), async || {
             match Call::get(&host(NAME), "/").id("warm").send(to).await {

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::admin::tests::spec;
 use crate::config::spec::{Addresses, Protocol};
+use crate::policy::line::Tenant;
 use crate::proxy::endpoint::Endpoint;
 
 fn endpoint(id: ReplicaId) -> Arc<Endpoint> {
@@ -44,7 +45,7 @@ fn who_joins_while_the_last_replica_leaves_always_pokes() {
                 service.leave(round);
             });
             start.wait();
-            let place = service.line.acquire().unwrap();
+            let place = service.line.acquire(Tenant::NONE).unwrap();
             service.poke_if_stuck();
             place
         });
@@ -90,7 +91,7 @@ proptest! {
                     if let Some(permit) = service.line.try_acquire() {
                         running.push(permit);
                     } else {
-                        waiting.push(service.line.acquire().unwrap());
+                        waiting.push(service.line.acquire(Tenant::NONE).unwrap());
                         service.poke_if_stuck();
                     }
                 },
@@ -120,7 +121,7 @@ proptest! {
 #[test]
 fn the_last_ones_leaving_ends_the_trouble_of_others() {
     let (service, _) = service();
-    let trouble = || Trouble { reason: "x".into(), failures: 3, until: clock::now() };
+    let trouble = || Trouble { reason: "x".into(), code: "cannot_start", failures: 3, until: clock::now() };
     service.line.join(1, endpoint(1));
     service.set_trouble(trouble());
     service.leave(2);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::command_line::Exit;
 use crate::config::flags::{Command, LogFormat, LogLevel, PortRange, QueueProxyConfig, ServeConfig, parse};
-use crate::config::spec::{Probe, Protocol};
+use crate::config::spec::{Limits, Probe, Protocol};
 
 fn run(args: &[&str], env: &[(&str, &str)]) -> Result<Command, Exit> {
     let lookup = |name: &str| env.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned());
@@ -66,6 +66,13 @@ fn defaults() {
     assert_eq!((q.concurrency.limit, q.concurrency.queue), (0, 100));
     assert_eq!((q.idle_timeout, q.request_timeout), (Duration::from_mins(5), Duration::ZERO));
     assert_eq!((q.protocol, q.readiness), (Protocol::Auto, Probe::TcpSocket { port: None }));
+    assert_eq!((q.readiness_period, q.limits), (Duration::from_secs(1), Limits::default()));
+    let q =
+        queue_proxy(&["--tenant-header", "X-Tenant", "--tenant-rate", "2.5", "--rate=10", "--burst", "3"]);
+    let limits = Limits { rate: 10.0, burst: 3, tenant_header: "x-tenant".into(), tenant_rate: 2.5 };
+    assert_eq!(q.limits, limits);
+    let said = mistakes(&["queue-proxy", "--tenant-rate", "1", "--rate", "-1", "--burst", "x"], &[]);
+    assert_eq!(said.len(), 3, "{said:?}");
 }
 
 #[test]

@@ -17,8 +17,10 @@ use crate::activator::service::Service;
 use crate::clock;
 use crate::config::spec::{Addresses, Probe, ProcessSpec, ServiceSpec, Workload};
 use crate::policy::dispatch::ReplicaId;
-use crate::probe::{ExecContext, Prober};
-use crate::proxy::endpoint::Endpoint;
+use crate::policy::ejection::Ejections;
+use crate::probe::{ExecContext, NotReady, ProbeFailure, Prober};
+use crate::proxy::endpoint::{Doubt, Endpoint};
+use crate::proxy::metrics::Ejected;
 
 /// What an app gets between SIGTERM and SIGKILL once nothing is in flight there.
 const TERM_GRACE: Duration = Duration::from_secs(10);
@@ -34,8 +36,14 @@ const START_GRACE: Duration = Duration::from_secs(2);
 const ERROR_LINES: usize = 5;
 /// For the last output to arrive after the process has ended.
 const OUTPUT_SETTLES: Duration = Duration::from_millis(200);
-/// A replica that had been ready and cannot be reached for this long is ended, and another started.
+/// A replica that had been ready and cannot be reached for this long is ended, and another started. One that answers
+/// that it is not ready lives, and is asked until it is.
 const UNREADY: Duration = Duration::from_secs(30);
+/// From then on it is asked this often.
+const STILL_UNREADY: Duration = Duration::from_secs(1);
+/// How often a ready replica is asked whether it still is (Kubernetes' default). An open port says nothing that the
+/// next request would not find out, so a TCP probe is not repeated.
+const PERIOD: Duration = Duration::from_secs(10);
 /// After it was found well again, exchanges that it breaks do not put a replica in doubt for this long.
 const TRUST: Duration = Duration::from_millis(100);
 /// From a broken connection to the death of its process being seen.
@@ -81,8 +89,13 @@ pub enum Report {
         /// From the process's start.
         took: Option<Duration>,
     },
-    /// It could not be reached, and is asked again.
-    Unready,
+    /// It left the set, and comes back when it answers its probe.
+    Unready {
+        /// Why.
+        doubt: Doubt,
+        /// How long it stays out at least.
+        pause: Duration,
+    },
     /// It left as it was told to.
     Stopped {
         /// How it ended.
@@ -271,50 +284,81 @@ impl Context {
         })
     }
 
-    /// Ready: in the line until it is told to leave, dies, or cannot be reached.
+    /// Ready: in the line until it is told to leave, dies, or cannot be reached. Not ready any more: out of the line
+    /// until it is again; what it has in flight goes on.
     async fn serve(&self, mut running: Running) -> Report {
         let ready = clock::now();
-        let mut took = Some(ready.saturating_duration_since(running.spawned));
         let mut trusted_until = ready;
         let leaving = CancellationToken::new();
+        let mut ejections = Ejections::default();
+        let mut news = Some(Report::Ready { took: Some(ready.saturating_duration_since(running.spawned)) });
         loop {
             let endpoint = self.endpoint(&running, ready, trusted_until, &leaving);
-            self.service.line.join(self.id, endpoint.clone());
-            self.report(Report::Ready { took: took.take() }).await;
-            tokio::select! {
+            // One that is to be replaced keeps the limit that it was made for.
+            let own_limit = (!self.service.spec().runs_as(&self.spec)).then_some(self.spec.concurrency.limit);
+            self.service.line.join_with(self.id, endpoint.clone(), own_limit);
+            if let Some(news) = news.take() {
+                self.report(news).await;
+            }
+            let (doubt, pause) = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return self.leave(running, &leaving).await,
                 exit = running.child.exited() => return self.died(&running, &endpoint, exit, ready),
-                () = endpoint.suspected() => {}
-            }
+                doubt = endpoint.suspected() => {
+                    (doubt, ejections.next(endpoint.has_answered(), fastrand::u64(..)))
+                }
+                failure = self.until_unready(&running.prober) => {
+                    (Doubt { kind: Ejected::NotReady, why: failure.to_string() }, Duration::ZERO)
+                }
+            };
             self.service.leave(self.id);
-            self.report(Report::Unready).await;
             // A process that was killed closes its connections first, its listener next, and is seen dead last: a
             // probe in between would find it well.
             if let Ok(exit) = tokio::time::timeout(DEATH_SHOWS, running.child.exited()).await {
                 return self.died(&running, &endpoint, exit, ready);
             }
-            loop {
-                let now = clock::now();
-                let back = tokio::select! {
-                    biased;
-                    () = self.stop.cancelled() => return self.leave(running, &leaving).await,
-                    exit = running.child.exited() => return self.died(&running, &endpoint, exit, ready),
-                    back = running.prober.until_ready(now, now + UNREADY) => back,
-                };
-                match back {
-                    Ok(_) => break,
-                    // It works on something, and may well be too busy to answer a probe.
-                    Err(_) if self.service.line.in_flight_at(self.id) > 0 => {}
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return self.leave(running, &leaving).await,
+                exit = running.child.exited() => return self.died(&running, &endpoint, exit, ready),
+                back = self.until_well(&running.prober, doubt, pause) => match back {
+                    Ok(ejected) => news = ejected.then_some(Report::Ready { took: None }),
                     Err(not_ready) => {
                         running.log.note(&format!("pilotlight: {not_ready}; ending it"));
                         running.child.kill();
                         let exit = running.child.exited().await;
                         return self.died(&running, &endpoint, exit, ready);
                     }
-                }
+                },
             }
             trusted_until = clock::now() + TRUST;
+        }
+    }
+
+    async fn until_unready(&self, prober: &Prober) -> ProbeFailure {
+        if matches!(self.spec.readiness, Probe::TcpSocket { .. }) {
+            return std::future::pending().await;
+        }
+        prober.until_unready(PERIOD, || self.service.line.in_flight_at(self.id) > 0).await
+    }
+
+    /// Out of the set until it is found well. True when that was more than a look: one exchange that broke is the
+    /// app's affair as a rule, and nothing to tell people about when a first look finds the replica well.
+    async fn until_well(&self, prober: &Prober, doubt: Doubt, pause: Duration) -> Result<bool, NotReady> {
+        if pause.is_zero() && doubt.kind != Ejected::NotReady && prober.check().await.is_ok() {
+            return Ok(false);
+        }
+        self.report(Report::Unready { doubt, pause }).await;
+        tokio::time::sleep(pause).await;
+        loop {
+            let now = clock::now();
+            match prober.until_ready(now, now + UNREADY).await {
+                Ok(_) => return Ok(true),
+                Err(not_ready) if not_ready.last.is_answer() => tokio::time::sleep(STILL_UNREADY).await,
+                // It works on something, and may well be too busy to answer a probe.
+                Err(_) if self.service.line.in_flight_at(self.id) > 0 => {}
+                Err(not_ready) => return Err(not_ready),
+            }
         }
     }
 

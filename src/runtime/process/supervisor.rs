@@ -263,10 +263,7 @@ impl Supervisor {
         if Arc::ptr_eq(&spec, &self.spec) {
             return;
         }
-        let same = spec.workload == self.spec.workload
-            && spec.readiness == self.spec.readiness
-            && spec.protocol == self.spec.protocol
-            && (spec.grpc_port > 0) == (self.spec.grpc_port > 0);
+        let same = spec.runs_as(&self.spec);
         self.spec = spec;
         if !same {
             self.generation += 1;
@@ -371,10 +368,14 @@ impl Supervisor {
                     self.good_starts.succeeded();
                 }
             }
-            Report::Unready => {
+            Report::Unready { doubt, pause } => {
                 if entry.staying() {
                     entry.view.phase = Phase::Unready;
                 }
+                self.service.metrics.ejected(doubt.kind);
+                let again = if pause.is_zero() { "now".into() } else { format!("in {}", show(pause)) };
+                let message = format!("{name} left the set: {}; it is asked again {again}", doubt.why);
+                events.emit(Kind::Ejected, Some(&key), message);
             }
             Report::Stopped { exit } => {
                 self.forget(id);
@@ -428,15 +429,16 @@ impl Supervisor {
         // Who waits is refused, unless something else may serve them soon.
         if self.service.line.replicas() > 0 || !self.another_may_serve() {
             let reason = format!("the service cannot start: {reason}").into();
-            self.service.set_trouble(Trouble { reason, failures, until });
+            self.service.set_trouble(Trouble { reason, code: "cannot_start", failures, until });
         }
     }
 
-    /// Whether there is hope besides starts of the spec in force: a replica that is only being looked at again, or
-    /// the generation that ran.
+    /// Whether there is hope besides starts of the spec in force: a replica that is only being looked at again
+    /// (quietly at first, as `Ready`), or the generation that ran.
     fn another_may_serve(&self) -> bool {
         let ran = self.good.as_ref().is_some_and(|(good, _)| *good != self.generation);
-        (ran && !self.good_starts.given_up()) || self.count(|e| e.view.phase == Phase::Unready) > 0
+        (ran && !self.good_starts.given_up())
+            || self.count(|e| matches!(e.view.phase, Phase::Ready | Phase::Unready)) > 0
     }
 
     fn forget(&mut self, id: ReplicaId) {
