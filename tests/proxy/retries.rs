@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::hop::{ALL, Hop, Kind, Setup, value};
-use crate::support::{Call, LONG, Lab, QueueProxy, SOON, Wire, holds, host, tally, wait_until};
+use crate::support::{Call, LONG, Lab, NAME, QueueProxy, SOON, Wire, holds, host, kill, tally, wait_until};
 
 /// An app that keeps connections alive, says nothing of closing, and closes each after this long without a request.
 /// Counts requests, and answers with the number of the one.
@@ -209,4 +210,22 @@ async fn breaks_off_on_evil() -> (SocketAddr, tokio::task::JoinHandle<()>) {
         }
     });
     (addr, task)
+}
+
+/// The end of a shared connection says nothing of what was read from it.
+#[tokio::test]
+async fn what_an_h2_app_has_begun_is_not_sent_again_when_it_dies() {
+    let lab = Lab::new();
+    let serve = lab.services(&[&lab.app(NAME).set("scaling.min", 1).max(1)]).serve().start().await;
+    let gate = lab.gate("again");
+    let held = serve.send(Call::get(&host(NAME), &format!("/hold?file={gate}")).id("held").h2());
+    wait_until(SOON, "it is executed", async || holds(lab.reached(NAME, "held"), "not yet")).await;
+    for replica in lab.replicas() {
+        kill(replica.pid, Signal::KILL);
+    }
+    // Whoever gets it a second time answers.
+    gate.open();
+    assert_eq!(held.await.unwrap().unwrap().status, 502);
+    let begun = lab.events(NAME, "request");
+    assert_eq!(begun.iter().filter(|r| r.id.as_deref() == Some("held")).count(), 1);
 }

@@ -70,8 +70,8 @@ fn edit(site: &Site) {
     site.turmoil.lock().edits += 1;
     site.edit(|settings| match fastrand::u32(..4) {
         0 => settings.direct_limit = fastrand::u32(2..=4),
-        1 => settings.direct_max = fastrand::u32(1..=4),
-        2 => settings.both_max = fastrand::u32(1..=3),
+        1 => settings.direct_max = fastrand::u32(2..=4),
+        2 => settings.both_max = fastrand::u32(2..=4),
         _ => settings.extra = true,
     });
 }

@@ -2,15 +2,18 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::site::{SERVICES, Site};
+use crate::site::{SERVICES, STEADY, Site};
 use crate::support::{LONG, SOON, holds, rss_bytes, wait_until};
 
 /// Resident memory may end this much above what it was when warm: the allocator keeps what lies between what is used.
 const MEMORY_SLACK: u64 = 8 << 20;
+/// After this a connection to an app is not used again.
+const REST: Duration = Duration::from_secs(2);
 
 /// Of the two programs that live as long as the soak.
 pub(crate) struct Traces {
@@ -35,6 +38,7 @@ impl Traces {
     /// Before any load.
     pub(crate) async fn at_start(site: &Site) -> Self {
         let proxy = site.steady_pid().await;
+        assert_eq!(site.serve.get(STEADY, "/").await.status, 200);
         Self { serve: Trace::of("serve", site.serve.pid()), proxy: Trace::of("queue-proxy", proxy) }
     }
 
@@ -55,7 +59,12 @@ impl Traces {
     /// Slots, memory, descriptors and threads are back; after the last edit no replica is left; and the end is clean.
     pub(crate) async fn none_left(mut self, site: Arc<Site>) {
         wait_until(SOON, "nothing in flight, nothing queued", async || nothing_runs(&site).await).await;
-        self.proxy.back().await;
+        // Connections to the app that have rested are closed by the next request.
+        let rested = async || {
+            tokio::time::sleep(REST).await;
+            assert_eq!(site.serve.get(STEADY, "/").await.status, 200);
+        };
+        self.proxy.back(rested).await;
         self.look();
         eprintln!("at the end: {self}");
         for trace in [&self.serve, &self.proxy] {
@@ -71,7 +80,7 @@ impl Traces {
         }
         let serve = self.serve.pid;
         wait_until(SOON, "no replica process is left", async || site.lab.empty_but(&[serve])).await;
-        self.serve.back().await;
+        self.serve.back(async || {}).await;
 
         let logs = logs(&site);
         let bad: Vec<&str> =
@@ -134,13 +143,21 @@ impl Trace {
     }
 
     /// Waits until there are as many descriptors and threads as at the start.
-    async fn back(&self) {
+    async fn back(&self, before_each_look: impl AsyncFn()) {
         wait_until(LONG, format!("{}: descriptors and threads as before", self.name), async || {
+            before_each_look().await;
             let [descriptors, threads] = ["fd", "task"].map(|what| entries(self.pid, what));
             let seen = format!(
                 "{descriptors} descriptors, {} before; {threads} threads, {} before",
                 self.descriptors, self.threads
             );
+            eprintln!("{seen}");
+            let out = std::process::Command::new("sh")
+                .arg("-c")
+                .arg(format!("ls -l /proc/{}/fd | tail -n +4; ss -tnp | grep pid={}", self.pid, self.pid))
+                .output()
+                .unwrap();
+            eprintln!("{}", String::from_utf8_lossy(&out.stdout));
             holds(descriptors <= self.descriptors && threads <= self.threads, seen)
         })
         .await;
