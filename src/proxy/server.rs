@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -229,6 +229,7 @@ async fn answer<H: Handler>(
     request: Request<Incoming>,
 ) -> Result<Response<Served>, Infallible> {
     let h2 = request.version() == Version::HTTP_2;
+    let head_over_h2 = h2 && request.method() == Method::HEAD;
     let signals = conn.signals.clone();
     let taken = if h2 {
         signals.begun();
@@ -257,10 +258,22 @@ async fn answer<H: Handler>(
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
+    if head_over_h2 {
+        bare(&mut response);
+    }
     Ok(response.map(|body| {
         served.body = body;
         served
     }))
+}
+
+/// Leaves out the body of an answer made here, which hyper does over HTTP/1 only.
+fn bare(response: &mut Response<Body>) {
+    if let Body::Full(Some(bytes)) = response.body() {
+        let length = HeaderValue::from(bytes.len());
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+        *response.body_mut() = Body::Empty;
+    }
 }
 
 fn target_fits(request: &Request<Incoming>) -> Result<(), ProxyError> {

@@ -44,17 +44,23 @@ pub(crate) async fn until_over(site: Arc<Site>, kind: Kind) {
 /// Requests one after the other on a connection.
 async fn keep_alive(site: &Site) {
     let Ok(mut wire) = Wire::open(site.serve.traffic, false).await else { return };
+    let mut before = None;
     for _ in 0..fastrand::u32(1..50) {
         let service = Site::any_service();
         let ticket = site.ledger.begin(Kind::KeepAlive, service);
         let (call, want) = ask::any(service, &ticket.id);
+        let what = format!("{call:?}");
         let mut last = false;
         let outcome = patiently(async {
             let reply = wire.send(call).await;
             last = reply.as_ref().map_or(true, |reply| reply.header("connection") == "close");
             Outcome::of(reply, &want)
         });
-        let outcome = outcome.await;
+        let mut outcome = outcome.await;
+        if let Outcome::Cut(why) = &mut outcome {
+            *why = format!("{why} (after {before:?})");
+        }
+        before = Some((what, outcome.clone()));
         rest_if_refused(&outcome).await;
         last |= matches!(outcome, Outcome::Wrong(_));
         ticket.end(outcome);
