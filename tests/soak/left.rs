@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::site::{SERVICES, STEADY, Site};
-use crate::support::{LONG, SOON, holds, rss_bytes, wait_until};
+use crate::support::{Call, LONG, SOON, holds, host, rss_bytes, wait_until};
 
 /// Resident memory may end this much above what it was when warm: the allocator keeps what lies between what is used.
 const MEMORY_SLACK: u64 = 8 << 20;
@@ -38,7 +38,7 @@ impl Traces {
     /// Before any load.
     pub(crate) async fn at_start(site: &Site) -> Self {
         let proxy = site.steady_pid().await;
-        assert_eq!(site.serve.get(STEADY, "/").await.status, 200);
+        once(site).await;
         Self { serve: Trace::of("serve", site.serve.pid()), proxy: Trace::of("queue-proxy", proxy) }
     }
 
@@ -62,7 +62,7 @@ impl Traces {
         // Connections to the app that have rested are closed by the next request.
         let rested = async || {
             tokio::time::sleep(REST).await;
-            assert_eq!(site.serve.get(STEADY, "/").await.status, 200);
+            once(&site).await;
         };
         self.proxy.back(rested).await;
         self.look();
@@ -96,6 +96,13 @@ impl Traces {
 impl fmt::Display for Traces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}, {}", self.serve, self.proxy)
+    }
+}
+
+/// One request over each protocol, so that there is one connection of each to the app.
+async fn once(site: &Site) {
+    for call in [Call::get(&host(STEADY), "/"), Call::get(&host(STEADY), "/").h2()] {
+        assert_eq!(call.send(site.serve.traffic).await.unwrap().status, 200);
     }
 }
 
@@ -151,13 +158,6 @@ impl Trace {
                 "{descriptors} descriptors, {} before; {threads} threads, {} before",
                 self.descriptors, self.threads
             );
-            eprintln!("{seen}");
-            let out = std::process::Command::new("sh")
-                .arg("-c")
-                .arg(format!("ls -l /proc/{}/fd | tail -n +4; ss -tnp | grep pid={}", self.pid, self.pid))
-                .output()
-                .unwrap();
-            eprintln!("{}", String::from_utf8_lossy(&out.stdout));
             holds(descriptors <= self.descriptors && threads <= self.threads, seen)
         })
         .await;
