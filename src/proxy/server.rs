@@ -237,6 +237,7 @@ async fn answer<H: Handler>(
     } else {
         signals.next_request(request.version() == Version::HTTP_10)
     };
+    let body = (!h2 && !request.body().is_end_stream()).then(|| request.body().size_hint());
     // From here on, so that it is told of the end however this ends.
     let mut served = Served { body: Body::Empty, signals };
     let taken = taken.map_err(|refused| match refused {
@@ -254,7 +255,9 @@ async fn answer<H: Handler>(
     if !h2 {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             served.signals.over();
-        } else if served.signals.is_last() {
+        } else if served.signals.is_last()
+            || body.is_some_and(|body| unread(&response, &body, &served.signals))
+        {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
@@ -265,6 +268,12 @@ async fn answer<H: Handler>(
         served.body = body;
         served
     }))
+}
+
+/// Whether it is an answer made here to a request with a body that was not read and not skipped either: the connection
+/// ends, and the client must know before it sends its next request.
+fn unread(response: &Response<Body>, body: &SizeHint, signals: &Signals) -> bool {
+    matches!(response.body(), Body::Full(_)) && signals.is_last_unless_read(body)
 }
 
 /// Leaves out the body of an answer made here, which hyper does over HTTP/1 only.

@@ -211,7 +211,7 @@ fn verdict(entry: &Entry, ran: &[Execution], turmoil: &Turmoil) -> Verdict {
         Outcome::Told if entry.service != STEADY => Verdict::Sound,
         Outcome::Told => Verdict::Wrong("sent away, but nobody left"),
         Outcome::Refused(code, _)
-            if entry.service == EXTRA && ["404", "grpc 12"].contains(&code.as_str()) =>
+            if entry.service == EXTRA && ["404", "503", "grpc 12", "grpc 14"].contains(&code.as_str()) =>
         {
             if ran.is_empty() {
                 Verdict::Sound

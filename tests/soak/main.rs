@@ -84,6 +84,10 @@ async fn every_request_is_answered_once_and_nothing_is_left() {
     if !all {
         wrong.push(format!("requests without an end after {LAST_REQUESTS:?}"));
     }
+    if !wrong.is_empty() {
+        wrong.push(format!("services now: {}", site.serve.api("/api/services").await));
+        wrong.push(format!("logs and records: {}", site.keep().display()));
+    }
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     traces.none_left(site).await;
 }

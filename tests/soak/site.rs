@@ -1,5 +1,7 @@
 //! What is under load: one `serve` with services of both kinds, and what is done to them.
 
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -103,6 +105,15 @@ impl Site {
         let mut settings = self.settings.lock();
         change(&mut settings);
         settings.write(&self.lab);
+    }
+
+    /// Keeps logs and records beyond the end of the test.
+    pub(crate) fn keep(&self) -> PathBuf {
+        let to = Path::new(env!("CARGO_TARGET_TMPDIR")).join("soak");
+        let _ = std::fs::remove_dir_all(&to);
+        let copied = Command::new("cp").arg("-r").arg(self.lab.dir()).arg(&to).status();
+        assert!(copied.unwrap().success());
+        to
     }
 
     /// The pid of the queue-proxy of [`STEADY`].
