@@ -1,12 +1,13 @@
 //! What each path answers.
 
+use std::future::ready;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
-use http_body_util::{BodyExt as _, StreamBody};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRAILER};
 use hyper::{Request, Response, StatusCode};
@@ -43,7 +44,12 @@ pub(crate) async fn answer(app: &App, req: Request<Incoming>) -> Response<Body> 
     let is_grpc =
         req.headers().get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
     if is_grpc && req.uri().path().ends_with("/Stream") {
-        return grpc(req.into_body());
+        // The client's last frame may be empty: with trailers behind it, it would be no end any more, and HTTP/2
+        // stacks count such frames.
+        let messages = BodyStream::new(req.into_body());
+        let messages =
+            messages.try_filter(|frame| ready(frame.data_ref().is_some_and(|data| !data.is_empty())));
+        return grpc(StreamBody::new(messages));
     }
     if is_grpc {
         return match req.into_body().collect().await {
@@ -196,7 +202,7 @@ fn grpc(
 ) -> Response<Body> {
     let mut status = HeaderMap::new();
     status.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
-    let messages = messages.with_trailers(std::future::ready(Some(Ok(status))));
+    let messages = messages.with_trailers(ready(Some(Ok(status))));
     let mut answer = Response::new(messages.boxed_unsync());
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     answer
