@@ -36,7 +36,9 @@ async fn kill_one(site: &Site) {
     if !group.iter().any(|process| process.pid == leader) {
         return;
     }
-    let app = group.iter().find(|process| process.pid != leader && process.command.contains("/testapp "));
+    let is_app = |p: &&Proc| p.command.split(' ').next().is_some_and(|program| program.ends_with("/testapp"));
+    // In front of it is a queue-proxy, and beside it the shell that starts it again.
+    let app = group.iter().filter(|process| process.pid != leader).find(is_app);
     let (victim, pids) = match app {
         // The queue-proxy stays.
         Some(app) if fastrand::bool() => (app.pid, vec![app.pid]),
