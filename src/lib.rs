@@ -26,6 +26,7 @@ pub mod drain;
 pub mod events;
 pub mod fleet;
 pub mod inference;
+pub mod net;
 pub mod policy;
 pub mod probe;
 pub mod proxy;
@@ -34,3 +35,8 @@ pub mod runtime;
 pub mod stat;
 pub mod sync;
 pub mod telemetry;
+
+/// The data path on a simulated network that fails.
+#[cfg(test)]
+#[path = "../tests/turmoil/mod.rs"]
+mod turmoil_tests;
