@@ -57,7 +57,9 @@ pub(crate) async fn answer(app: &App, req: Request<Incoming>) -> Response<Body> 
             Err(e) => text(StatusCode::BAD_REQUEST, &e.to_string()),
         };
     }
-    match req.uri().path() {
+    // Also where OpenAI's paths are.
+    let path = req.uri().path();
+    match path.strip_prefix("/v1").unwrap_or(path) {
         "/sleep" => {
             let ms = param(&req, "ms").unwrap_or(50);
             tokio::time::sleep(Duration::from_millis(ms)).await;

@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use http::request;
-use hyper::body::Incoming;
+use http_body::Body;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
+use super::heartbeat::Pulse;
 use super::service::{Charge, Service};
 use crate::clock;
 use crate::policy::line::Tenant;
@@ -29,27 +30,48 @@ const MOST_DISPLACED: usize = 8;
 /// What one header costs in memory beyond its bytes.
 const PER_HEADER: usize = 32;
 
+/// A request that waits.
+struct Waiting<'r> {
+    service: &'r Service,
+    conn: &'r Conn,
+    traits: Traits,
+    started: Instant,
+    /// How often its connection is asked whether the peer is still there.
+    check: Duration,
+}
+
+/// Reads a body while its request waits.
+struct Reader<'r, 's> {
+    body: &'r mut Prefetched,
+    charge: &'r mut Charge<'s>,
+    /// Whether there may be more to read.
+    on: bool,
+}
+
 /// Joins the line with a request that found no free slot, and waits.
 pub async fn in_line(
     service: &Service,
     conn: &Conn,
     parts: &request::Parts,
     traits: Traits,
-    incoming: Incoming,
+    body: RequestBody,
     started: Instant,
+    pulse: Option<&mut Pulse>,
 ) -> Result<(Permit, RequestBody), ProxyError> {
     refuse_if_failing(service)?;
     let tenant = service.limits().tenant(&parts.headers);
-    let mut charge = charge(service, tenant, held_by(parts, traits, &incoming)).await?;
+    let mut charge = charge(service, tenant, held_by(parts, traits, &body)).await?;
     let place = service.line.acquire(tenant).map_err(|reason| refused(service, reason))?;
     service.poke_if_stuck();
     // `100 Continue` goes out with the first read, and no client may be told to go on before it has a slot.
-    let read = !traits.expects_continue && !http_body::Body::is_end_stream(&incoming);
-    let check = if http_body::Body::is_end_stream(&incoming) { SELDOM } else { HANGUP_CHECK };
-    let mut body = Prefetched::new(incoming);
-    let reader = read.then_some((&mut body, &mut charge));
-    let permit = wait(service, conn, traits, place, started, check, reader).await?;
-    Ok((permit, body.into_body()))
+    let is_read = matches!(body, RequestBody::Prefetched(_));
+    let read = (!traits.expects_continue || is_read) && !body.is_end_stream();
+    let check = if body.is_end_stream() { SELDOM } else { HANGUP_CHECK };
+    let mut body = body.prefetched();
+    let reader = body.as_deref_mut().map(|body| Reader { body, charge: &mut charge, on: read });
+    let waiting = Waiting { service, conn, traits, started, check };
+    let permit = waiting.wait(place, reader, pulse).await?;
+    Ok((permit, body.map(|body| body.into_body()).unwrap_or_default()))
 }
 
 /// Waits again, in its old place, with a request that its replica did not take.
@@ -61,7 +83,7 @@ pub async fn again(
     started: Instant,
 ) -> Result<Permit, ProxyError> {
     service.poke_if_stuck();
-    wait(service, conn, traits, place, started, HANGUP_CHECK, None).await
+    Waiting { service, conn, traits, started, check: HANGUP_CHECK }.wait(place, None, None).await
 }
 
 /// Room for a request's bytes, if need be at the cost of who has the most in the line: a flood must not keep others
@@ -98,80 +120,88 @@ fn refuse_if_failing(service: &Service) -> Result<(), ProxyError> {
     Err(ProxyError::Refused(trouble.refusal(now)))
 }
 
-async fn wait(
-    service: &Service,
-    conn: &Conn,
-    traits: Traits,
-    mut place: Place,
-    started: Instant,
-    check_every: Duration,
-    mut reader: Option<(&mut Prefetched, &mut Charge<'_>)>,
-) -> Result<Permit, ProxyError> {
-    let timeouts = service.spec().timeouts;
-    let some = |limit: Duration| (limit > Duration::ZERO).then_some(limit);
-    let bounds = [
-        some(timeouts.activation).map(|limit| (limit, Stage::Activation)),
-        some(timeouts.request).map(|limit| (limit, Stage::Request)),
-        traits.grpc_timeout.map(|limit| (limit, Stage::Call)),
-    ];
-    let bound = bounds.into_iter().flatten().min_by_key(|(limit, _)| *limit);
-    let deadline = bound.map(|(limit, _)| started + limit);
-    let mut expired = std::pin::pin!(sleep_until(deadline.unwrap_or(started).into()));
-    // Those who came together shall not all ask together.
-    let first = clock::now() + check_every.mul_f32(0.5 + fastrand::f32());
-    let mut check = interval_at(first.into(), check_every);
-    check.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        // While something reads, hyper sees the client go, and an HTTP/2 stream's reset is always seen.
-        let unwatched = reader.is_none() && !traits.h2;
-        tokio::select! {
-            biased;
-            slot = &mut place => return slot.map_err(|reason| refused(service, reason)),
-            () = &mut expired, if deadline.is_some() => {
-                return Err(match bound.expect("there is a deadline") {
-                    (limit, Stage::Call) => ProxyError::Deadline { limit, sent: false },
-                    (_, stage) => stage.passed(&timeouts, traits),
-                });
-            }
-            more = read_on(&mut reader) => match more {
-                Read::More => {}
-                Read::Enough => reader = None,
-                Read::Failed(error) => return Err(error),
-            },
-            _ = check.tick(), if unwatched => {
-                if conn.hangup.peer_closed() {
-                    return Err(ProxyError::ClientGone);
+// === impl Waiting ===
+
+impl Waiting<'_> {
+    async fn wait(
+        self,
+        mut place: Place,
+        mut reader: Option<Reader<'_, '_>>,
+        mut pulse: Option<&mut Pulse>,
+    ) -> Result<Permit, ProxyError> {
+        let Self { service, conn, traits, started, check } = self;
+        let timeouts = service.spec().timeouts;
+        let some = |limit: Duration| (limit > Duration::ZERO).then_some(limit);
+        let bounds = [
+            some(timeouts.activation).map(|limit| (limit, Stage::Activation)),
+            some(timeouts.request).map(|limit| (limit, Stage::Request)),
+            traits.grpc_timeout.map(|limit| (limit, Stage::Call)),
+        ];
+        let bound = bounds.into_iter().flatten().min_by_key(|(limit, _)| *limit);
+        let deadline = bound.map(|(limit, _)| started + limit);
+        let mut expired = std::pin::pin!(sleep_until(deadline.unwrap_or(started).into()));
+        // Those who came together shall not all ask together.
+        let first = clock::now() + check.mul_f32(0.5 + fastrand::f32());
+        let mut look = interval_at(first.into(), check);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            // While something reads, hyper sees the client go, and an HTTP/2 stream's reset is always seen.
+            let reads = reader.as_ref().is_some_and(|reader| reader.on);
+            let unwatched = !reads && !traits.h2;
+            tokio::select! {
+                biased;
+                slot = &mut place => return slot.map_err(|reason| refused(service, reason)),
+                () = &mut expired, if deadline.is_some() => {
+                    return Err(match bound.expect("there is a deadline") {
+                        (limit, Stage::Call) => ProxyError::Deadline { limit, sent: false },
+                        (_, stage) => stage.passed(&timeouts, traits),
+                    });
+                }
+                result = read_on(&mut reader), if reads => result?,
+                () = due(&mut pulse), if pulse.is_some() => {
+                    let read = reader.as_ref().map_or(&[][..], |reader| reader.body.data());
+                    pulse.as_mut().expect("it is due").beat(read);
+                }
+                _ = look.tick(), if unwatched => {
+                    if conn.hangup.peer_closed() {
+                        return Err(ProxyError::ClientGone);
+                    }
                 }
             }
         }
     }
 }
 
-enum Read {
-    More,
-    /// All of it, or as much as may be held.
-    Enough,
-    /// The body broke off, or is malformed.
-    Failed(ProxyError),
+async fn due(pulse: &mut Option<&mut Pulse>) {
+    match pulse {
+        Some(pulse) => pulse.due().await,
+        None => std::future::pending().await,
+    }
 }
 
-async fn read_on(reader: &mut Option<(&mut Prefetched, &mut Charge<'_>)>) -> Read {
-    let Some((body, charge)) = reader else { return std::future::pending().await };
+/// Reads one more piece, and stops when that was the last or as much as may be held is. An error when the body breaks
+/// off, or is malformed.
+async fn read_on(reader: &mut Option<Reader<'_, '_>>) -> Result<(), ProxyError> {
+    let Some(Reader { body, charge, on }) = reader else { return std::future::pending().await };
     if body.bytes() >= PREFETCH {
-        return Read::Enough;
+        *on = false;
+        return Ok(());
     }
     let before = body.held();
     if !body.more().await {
-        return body.error().map_or(Read::Enough, |error| Read::Failed(fault::of_request_body(error)));
+        *on = false;
+        return body.error().map_or(Ok(()), |error| Err(fault::of_request_body(error)));
     }
     // Over the bound by one frame at most: it is read already, and nothing more will be.
-    if charge.add(body.held().saturating_sub(before)) { Read::More } else { Read::Enough }
+    *on = charge.add(body.held().saturating_sub(before));
+    Ok(())
 }
 
 /// What a waiting request holds from the start: its head, and for HTTP/2 the window that its sender may fill.
-fn held_by(parts: &request::Parts, traits: Traits, incoming: &Incoming) -> u64 {
+fn held_by(parts: &request::Parts, traits: Traits, body: &RequestBody) -> u64 {
     let headers: usize =
         parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + PER_HEADER).sum();
-    let window = if traits.h2 && !http_body::Body::is_end_stream(incoming) { STREAM_WINDOW } else { 0 };
-    (parts.uri.path().len() + headers) as u64 + u64::from(window)
+    let window = if traits.h2 && !body.is_end_stream() { STREAM_WINDOW } else { 0 };
+    let read = if let RequestBody::Prefetched(body) = body { body.held() } else { 0 };
+    (parts.uri.path().len() + headers) as u64 + u64::from(window) + read
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use http::header::ACCEPT_ENCODING;
 use http::{HeaderName, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 
@@ -24,14 +25,20 @@ use crate::proxy::server::{Conn, Handler};
 use crate::proxy::{grpc, head, host};
 
 pub mod admit;
+pub mod heartbeat;
 pub mod limits;
+pub mod models;
 pub mod route;
 pub mod service;
 pub mod tenants;
+pub mod unrouted;
 pub mod wake;
 
+use heartbeat::Pulse;
+use models::SharedHosts;
 use route::Routes;
 use service::Service;
+use unrouted::Unrouted;
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
@@ -39,10 +46,12 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 #[derive(Debug)]
 pub struct Activator {
     routes: ArcSwap<Routes>,
+    shared: SharedHosts,
+    unrouted: Unrouted,
     drain: Drain,
 }
 
-/// Answers on the common port: the host names the service.
+/// Answers on the common port: the host names the service, or is shared and the request names a model.
 #[derive(Clone, Debug)]
 pub struct ByHost(pub Arc<Activator>);
 
@@ -55,7 +64,23 @@ pub struct ByPort(pub Arc<Activator>, pub ServiceKey);
 impl Activator {
     /// Knows no service yet.
     pub fn new(drain: Drain) -> Self {
-        Self { routes: ArcSwap::default(), drain }
+        Self {
+            routes: ArcSwap::default(),
+            shared: SharedHosts::default(),
+            unrouted: Unrouted::default(),
+            drain,
+        }
+    }
+
+    /// On these hosts, requests name a model.
+    #[must_use]
+    pub fn with_shared_hosts(self, shared: SharedHosts) -> Self {
+        Self { shared, ..self }
+    }
+
+    /// Requests that reached no service.
+    pub fn unrouted(&self) -> &Unrouted {
+        &self.unrouted
     }
 
     /// The services it knows.
@@ -68,14 +93,38 @@ impl Activator {
         self.routes.store(Arc::new(routes));
     }
 
+    /// Answers a request for this service.
+    async fn take(
+        self: &Arc<Self>,
+        service: Arc<Service>,
+        conn: Arc<Conn>,
+        request: Request<RequestBody>,
+    ) -> Response<Body> {
+        match service.heartbeat() {
+            Some(period) if heartbeat::may_stream(&request) => {
+                // Off the way of all others, whose connections would hold its memory.
+                Box::pin(heartbeat::answer(self.clone(), service, conn, request, period)).await
+            }
+            _ => self.answer(&service, &conn, request, None).await,
+        }
+    }
+
+    /// Answers a request that no service was found for.
+    fn lost(&self, error: &ProxyError, dialect: Dialect) -> Response<Body> {
+        self.unrouted.count(error.code());
+        tracing::debug!(%error, "answered here: no service");
+        error.response(dialect, "")
+    }
+
     async fn answer(
         &self,
         service: &Arc<Service>,
         conn: &Conn,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
+        pulse: Option<&mut Pulse>,
     ) -> Response<Body> {
         let dialect = Dialect::of(request.headers());
-        match self.forward(service, conn, request, dialect).await {
+        match self.forward(service, conn, request, dialect, pulse).await {
             Ok(response) => response,
             Err(error) => {
                 service.metrics.refused(error.code(), error.status().as_u16());
@@ -89,11 +138,12 @@ impl Activator {
         &self,
         service: &Arc<Service>,
         conn: &Conn,
-        request: Request<Incoming>,
+        request: Request<RequestBody>,
         dialect: Dialect,
+        mut pulse: Option<&mut Pulse>,
     ) -> Result<Response<Body>, ProxyError> {
         let started = clock::now();
-        let (mut parts, incoming) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         service.limits().check(&parts.headers)?;
         let traits = head::canonical(&mut parts, conn, &service.own_host)?;
         let no_wake = service.no_wake(&parts);
@@ -102,9 +152,10 @@ impl Activator {
         }
         let counted = (!no_wake).then(|| service.meter.enter(started));
         let (mut permit, body, waited) = if let Some(permit) = service.line.try_acquire() {
-            (permit, RequestBody::from(incoming), false)
+            (permit, body, false)
         } else {
-            let (permit, body) = admit::in_line(service, conn, &parts, traits, incoming, started).await?;
+            let pulse = pulse.as_deref_mut();
+            let (permit, body) = admit::in_line(service, conn, &parts, traits, body, started, pulse).await?;
             (permit, body, true)
         };
         if waited {
@@ -114,6 +165,10 @@ impl Activator {
         if waited && let Some(limit) = traits.grpc_timeout {
             let left = limit.saturating_sub(clock::now().saturating_duration_since(started));
             grpc::set_timeout(&mut parts.headers, left);
+        }
+        if pulse.is_some_and(|pulse| pulse.has_begun()) {
+            // The head that went out tells of no coding.
+            parts.headers.remove(ACCEPT_ENCODING);
         }
         let request = Request::from_parts(parts, body);
         let mut forward = Forward { request, traits, dialect, started, counted, upgrade: None };
@@ -180,17 +235,17 @@ impl Activator {
 
 impl Handler for ByHost {
     async fn handle(&self, conn: Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
-        let routes = self.0.routes.load();
-        let dialect = Dialect::of(request.headers());
-        let service = match host::of(&request) {
-            Ok(host) => match routes.by_host(host) {
-                Some(service) => service.clone(),
-                None => return ProxyError::NoService(shown(host)).response(dialect, ""),
-            },
-            Err(error) => return error.response(dialect, ""),
+        let host = match host::of(&request) {
+            Ok(host) => host,
+            Err(error) => return self.0.lost(&error, Dialect::of(request.headers())),
         };
-        drop(routes);
-        self.0.answer(&service, &conn, request).await
+        let service = self.0.routes.load().by_host(host).cloned();
+        match service {
+            Some(service) => self.0.take(service, conn, request.map(RequestBody::from)).await,
+            // Off the way of all others, whose connections would hold its memory.
+            None if self.0.shared.has(host) => Box::pin(models::answer(&self.0, conn, request)).await,
+            None => self.0.lost(&ProxyError::NoService(shown(host)), Dialect::of(request.headers())),
+        }
     }
 }
 
@@ -198,10 +253,9 @@ impl Handler for ByPort {
     async fn handle(&self, conn: Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
         let service = self.0.routes.load().by_key(&self.1).cloned();
         if let Some(service) = service {
-            return self.0.answer(&service, &conn, request).await;
+            return self.0.take(service, conn, request.map(RequestBody::from)).await;
         }
-        let dialect = Dialect::of(request.headers());
-        ProxyError::NoService(self.1.to_string()).response(dialect, "")
+        self.0.lost(&ProxyError::NoService(self.1.to_string()), Dialect::of(request.headers()))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::models::table::Table;
 use super::service::Service;
 use crate::config::spec::ServiceKey;
 use crate::proxy::host::without_port;
@@ -12,6 +13,8 @@ use crate::proxy::host::without_port;
 pub struct Routes {
     services: BTreeMap<ServiceKey, Arc<Service>>,
     hosts: HashMap<Box<str>, Arc<Service>>,
+    /// The services by the names of models, for the shared hosts.
+    pub models: Table,
 }
 
 // === impl Routes ===
@@ -26,6 +29,7 @@ impl Routes {
             }
             routes.services.insert(service.key.clone(), service);
         }
+        routes.models = Table::new(routes.services.values());
         routes
     }
 

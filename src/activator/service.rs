@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::{HeaderValue, request};
@@ -35,11 +35,15 @@ pub struct Service {
     pub meter: Arc<Meter>,
     /// Its counters.
     pub metrics: Arc<ServiceMetrics>,
+    /// When it was first loaded, for people.
+    pub loaded: SystemTime,
     /// Its own name as a host, for requests on its port that name none.
     pub own_host: HeaderValue,
     spec: ArcSwap<ServiceSpec>,
     limits: ArcSwap<RateLimits>,
     retries: Mutex<RetryBudget>,
+    /// Milliseconds between heartbeats, out of the spec: looked at for every request.
+    heartbeat: AtomicU64,
     /// Bytes that waiting requests hold.
     buffered: AtomicU64,
     trouble: ArcSwapOption<Trouble>,
@@ -84,7 +88,9 @@ impl Service {
             own_host: HeaderValue::try_from(host).expect("DNS labels are ASCII"),
             retries: Mutex::new(RetryBudget::new(clock::now())),
             limits: ArcSwap::from_pointee(RateLimits::new(&spec.limits)),
+            heartbeat: AtomicU64::new(spec.heartbeat.as_millis() as u64),
             spec: ArcSwap::new(spec),
+            loaded: clock::wall(),
             buffered: AtomicU64::new(0),
             trouble: ArcSwapOption::empty(),
             learned: Mutex::default(),
@@ -109,7 +115,14 @@ impl Service {
         if self.spec.load().limits != spec.limits {
             self.limits.store(Arc::new(RateLimits::new(&spec.limits)));
         }
+        self.heartbeat.store(spec.heartbeat.as_millis() as u64, Ordering::Relaxed);
         self.spec.store(spec);
+    }
+
+    /// How often a streaming request hears something while it waits; `None` = never.
+    pub fn heartbeat(&self) -> Option<Duration> {
+        let period = Duration::from_millis(self.heartbeat.load(Ordering::Relaxed));
+        (!period.is_zero()).then_some(period)
     }
 
     /// The rate limiters.

@@ -117,6 +117,7 @@ async fn exposition(State(shared): State<Shared>) -> impl IntoResponse {
         for member in shared.fleet.members().values() {
             exposition.service(&member.managed);
         }
+        exposition.add(shared.fleet.unrouted());
         exposition.process(&shared.process);
         exposition.encode()
     });

@@ -22,8 +22,8 @@ use crate::activator::wake::Wakeups;
 use crate::autoscaler::Autoscaler;
 use crate::clock;
 use crate::config::spec::{
-    Buffer, Concurrency, Limits, Probe, ProcessSpec, Protocol, Resources, Scaling, ServiceKey, ServiceSpec,
-    Source, Timeouts, Workload,
+    Buffer, Concurrency, Limits, Models, Probe, ProcessSpec, Protocol, Resources, Scaling, ServiceKey,
+    ServiceSpec, Source, Timeouts, Workload,
 };
 use crate::drain::Drain;
 use crate::events::{Events, Kind};
@@ -62,6 +62,8 @@ pub(crate) fn spec(name: &str, command: &[&str]) -> ServiceSpec {
         timeouts: Timeouts::default(),
         limits: Limits::default(),
         no_wake: Vec::new(),
+        models: Models::own(name),
+        heartbeat: Duration::ZERO,
     }
 }
 

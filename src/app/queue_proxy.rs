@@ -15,7 +15,7 @@ use crate::admin::metrics;
 use crate::admin::queue_proxy::QueueProxyState;
 use crate::config::flags::QueueProxyConfig;
 use crate::config::spec::{
-    Addresses, Buffer, Scaling, ServiceKey, ServiceSpec, Source, TargetRef, Timeouts, Workload,
+    Addresses, Buffer, Models, Scaling, ServiceKey, ServiceSpec, Source, TargetRef, Timeouts, Workload,
 };
 use crate::drain::Drain;
 use crate::proxy::server;
@@ -40,7 +40,7 @@ async fn serve(config: QueueProxyConfig) -> anyhow::Result<ExitCode> {
     let data = DataThread::start()?;
     let proxy = Arc::new(QueueProxy::new(
         spec(&config),
-        Addresses { http: config.app, grpc: None },
+        Addresses { http: config.app, grpc: config.grpc_app },
         config.readiness_period,
     ));
     let admin_drain = Drain::new();
@@ -118,7 +118,7 @@ fn spec(config: &QueueProxyConfig) -> ServiceSpec {
             name: config.app.to_string(),
         }),
         port: config.app.port(),
-        grpc_port: 0,
+        grpc_port: config.grpc_app.map_or(0, |addr| addr.port()),
         protocol: config.protocol,
         hosts: Vec::new(),
         concurrency: config.concurrency,
@@ -134,5 +134,7 @@ fn spec(config: &QueueProxyConfig) -> ServiceSpec {
         },
         limits: config.limits.clone(),
         no_wake: Vec::new(),
+        models: Models::own("app"),
+        heartbeat: Duration::ZERO,
     }
 }

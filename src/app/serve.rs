@@ -14,6 +14,7 @@ use super::limits;
 use super::signals::Signals;
 use super::thread::DataThread;
 use super::{EXIT_CONFIG, EXIT_FORCED, LONGEST_DRAIN, bind, cut_off};
+use crate::activator::models::SharedHosts;
 use crate::activator::wake::Wakeups;
 use crate::activator::{Activator, ByHost};
 use crate::admin::{self, guard::Guard};
@@ -77,7 +78,11 @@ async fn serve(config: ServeConfig, loaded: Loaded, watch: Watch) -> anyhow::Res
     let events = Arc::new(Events::default());
     let data = DataThread::start()?;
     let wakeups = Arc::new(Wakeups::default());
-    let activator = Arc::new(Activator::new(drain.clone()));
+    let activator = Arc::new({
+        let patience = config.connections.header_timeout;
+        let shared = SharedHosts::new(config.model_hosts.clone(), patience);
+        Activator::new(drain.clone()).with_shared_hosts(shared)
+    });
     let (autoscaler, handle) = Autoscaler::new(wakeups.clone(), events.clone(), clock::now());
     let range = config.service_ports.map(|range| range.first..=range.last);
     let ports = ServicePorts::new(range, &config.state_dir);

@@ -10,8 +10,8 @@ use crate::activator::service::{Service, Trouble};
 use crate::activator::wake::Wakeups;
 use crate::clock;
 use crate::config::spec::{
-    Addresses, Buffer, Concurrency, Limits, Probe, Protocol, Scaling, ServiceKey, ServiceSpec, Source,
-    TargetRef, Timeouts, Workload,
+    Addresses, Buffer, Concurrency, Limits, Models, Probe, Protocol, Scaling, ServiceKey, ServiceSpec,
+    Source, TargetRef, Timeouts, Workload,
 };
 use crate::policy::Reason;
 use crate::policy::line::Tenant;
@@ -41,6 +41,8 @@ impl Bench {
             timeouts: Timeouts::default(),
             limits: Limits::default(),
             no_wake: Vec::new(),
+            models: Models::own("a"),
+            heartbeat: Duration::ZERO,
         };
         let service = Arc::new(Service::new(Arc::new(spec), Arc::new(Wakeups::default()), 1));
         let now = clock::now();

@@ -1,14 +1,14 @@
 //! The subcommands: their flags, and the typed configuration that these become.
 
 use std::ffi::OsString;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use super::command_line::{self, Exit, Values};
-use super::names::is_header;
+use super::names::{self, is_header};
 use super::quantity::{self, DURATION_FORM, DURATION_MAX};
 use super::scaled_service::{LIMIT, QUEUE, RATE};
 use super::spec::{Concurrency, Limits, Probe, Protocol};
@@ -38,6 +38,8 @@ pub struct ServeConfig {
     pub admin: SocketAddr,
     /// Each service's own loopback port comes from here; `None` = they have none.
     pub service_ports: Option<PortRange>,
+    /// Hosts on which requests name a model; lower case, without port.
+    pub model_hosts: Vec<String>,
     /// Logs and Python environments; absolute.
     pub state_dir: PathBuf,
     /// What clients may hold.
@@ -61,6 +63,8 @@ pub struct QueueProxyConfig {
     pub listen: SocketAddr,
     /// The app.
     pub app: SocketAddr,
+    /// Where gRPC goes, when not there.
+    pub grpc_app: Option<SocketAddr>,
     /// Health and metrics.
     pub admin: SocketAddr,
     /// What the app gets at once, and what waits.
@@ -176,6 +180,8 @@ fn serve(v: &Values<'_>) -> Option<ServeConfig> {
     let (files, listen, admin) = (files(v), addr(v, "listen", 0), addr(v, "admin", 0));
     let ports =
         v.parse("service-ports", "FIRST-LAST such as 20000-20999, from 1 to 65535, or off", port_range);
+    let model_hosts =
+        v.parse("model-hosts", "hosts or addresses without ports, apart by commas, or off", model_hosts);
     let (state_dir, connections, log) = (state_dir(v), connections(v), log(v));
     distinct(v, listen, admin);
     Some(ServeConfig {
@@ -183,6 +189,7 @@ fn serve(v: &Values<'_>) -> Option<ServeConfig> {
         listen: listen?,
         admin: admin?,
         service_ports: ports?,
+        model_hosts: model_hosts?,
         state_dir: state_dir?,
         connections: connections?,
         log: log?,
@@ -195,6 +202,7 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
         let allowed = format!("a whole number from {} to {}", range.start(), range.end());
         v.parse(name, &allowed, |t| digits(t).filter(|n| range.contains(n)))
     };
+    let grpc_app = if v.all("grpc-app").is_empty() { Some(None) } else { addr(v, "grpc-app", 1).map(Some) };
     let (limit, queue) = (whole("concurrency", LIMIT), whole("queue", QUEUE));
     let (start, idle) = (timeout(v, "response-start-timeout"), timeout(v, "idle-timeout"));
     let (request, drain) = (timeout(v, "request-timeout"), timeout(v, "drain-timeout"));
@@ -212,6 +220,7 @@ fn queue_proxy(v: &Values<'_>) -> Option<QueueProxyConfig> {
     Some(QueueProxyConfig {
         listen: listen?,
         app: app?,
+        grpc_app: grpc_app?,
         admin: admin?,
         concurrency: Concurrency { limit: limit?, queue: queue? },
         response_start_timeout: start?,
@@ -300,6 +309,20 @@ fn port_range(text: &str) -> Option<Option<PortRange>> {
     let port = |t| digits(t).and_then(|p| u16::try_from(p).ok());
     let range = PortRange { first: port(first)?, last: port(last)? };
     (range.first > 0 && range.first <= range.last).then_some(Some(range))
+}
+
+fn model_hosts(text: &str) -> Option<Vec<String>> {
+    if text == "off" {
+        return Some(Vec::new());
+    }
+    let host = |text: &str| {
+        let address = text.strip_prefix('[').and_then(|text| text.strip_suffix(']'));
+        match address {
+            Some(address) => address.parse::<Ipv6Addr>().ok().map(|_| text.to_ascii_lowercase()),
+            None => names::host(text),
+        }
+    };
+    text.split(',').map(|part| host(part.trim())).collect()
 }
 
 fn state_dir(v: &Values<'_>) -> Option<PathBuf> {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::decode::Field;
 use super::files::{self, Fingerprint, Found};
 use super::meta::UNNAMED;
+use super::models;
 use super::node::{Node, Value};
 use super::problem::{Problem, Problems, Sink, quoted};
 use super::scaled_service::{self, Declared};
@@ -128,6 +129,7 @@ fn services(sources: &[(Found, Sink, Vec<Node>)]) -> Vec<ServiceSpec> {
     let unnamed = |key: &ServiceKey| [&key.namespace, &key.name].iter().any(|part| part.starts_with(UNNAMED));
     declared.retain(|(d, _)| !unnamed(&d.spec.key));
     check_names(&declared);
+    models::check(&declared);
     let mut services: Vec<ServiceSpec> = declared.into_iter().map(|(d, _)| d.spec).collect();
     services.sort_by(|a, b| a.key.cmp(&b.key));
     services

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use super::annotations;
 use super::decode::{At, Field, Fields};
+use super::heartbeat;
 use super::meta::Meta;
+use super::models;
 use super::names::{self, HOST_FORM, LABEL_FORM, PYTHON_VERSION_FORM};
 use super::node::{Node, Value};
 use super::probe;
@@ -14,8 +16,8 @@ use super::problem::{Pos, Sink};
 use super::quantity::{DURATION_MAX, SIZE_MAX};
 use super::scaling::Knobs;
 use super::spec::{
-    Buffer, Concurrency, Limits, NoWake, Probe, ProcessSpec, Protocol, PythonSpec, Resources, ServiceSpec,
-    TargetRef, Timeouts, Workload,
+    Buffer, Concurrency, Limits, Models, NoWake, Probe, ProcessSpec, Protocol, PythonSpec, Resources,
+    ServiceSpec, TargetRef, Timeouts, Workload,
 };
 
 /// The apiVersion.
@@ -50,6 +52,8 @@ pub struct Declared {
     pub name_pos: Pos,
     /// The hosts that it claims.
     pub claimed: Vec<At<String>>,
+    /// The names of models that it claims.
+    pub models: Vec<At<String>>,
 }
 
 /// Reads one object whose kind and apiVersion are already known to be these. Every problem goes to `sink`;
@@ -84,6 +88,8 @@ pub fn read(object: &Node, sink: &Sink) -> Option<Declared> {
     let mut hosts = own_hosts(&meta.key.namespace, &[&*meta.key.name]);
     let claimed = f.take("hosts").map(|v| claimed_hosts(&v)).unwrap_or_default();
     hosts.extend(claimed.iter().map(|h| h.value.clone()));
+    let models = f.take("models").map(|v| models::claimed(&v)).unwrap_or_default();
+    let heartbeat = f.take("heartbeat").and_then(|v| heartbeat::read(&v)).unwrap_or_default();
     let spec = ServiceSpec {
         source: meta.source(sink, object),
         port,
@@ -97,6 +103,11 @@ pub fn read(object: &Node, sink: &Sink) -> Option<Declared> {
         timeouts: f.fields("timeouts").map(timeouts).unwrap_or_default(),
         limits: f.fields("limits").map(limits).unwrap_or_default(),
         no_wake: f.take("noWake").map(|v| no_wake(&v)).unwrap_or_default(),
+        models: Models {
+            own: meta.key.name.to_string(),
+            claimed: models.iter().map(|m| m.value.clone()).collect(),
+        },
+        heartbeat,
         // On one machine the process wins: the same YAML works in both places.
         workload: match (process.flatten(), target.flatten()) {
             (Some(p), _) => Workload::Process(p),
@@ -106,7 +117,7 @@ pub fn read(object: &Node, sink: &Sink) -> Option<Declared> {
         key: meta.key,
     };
     f.finish();
-    Some(Declared { spec, name_pos: meta.pos, claimed })
+    Some(Declared { spec, name_pos: meta.pos, claimed, models })
 }
 
 /// The hosts that every service has: on one machine's loopback name first, then the cluster's, for each entry name.

@@ -51,6 +51,11 @@ pub struct ServiceSpec {
     pub limits: Limits,
     /// Requests that never start a replica.
     pub no_wake: Vec<NoWake>,
+    /// Which models it is, for requests that name one instead of a host.
+    pub models: Models,
+    /// How often a streaming request hears something while it waits for a replica; zero = never.
+    #[serde(serialize_with = "seconds")]
+    pub heartbeat: Duration,
 }
 
 /// Where an object was declared.
@@ -314,6 +319,15 @@ pub struct NoWake {
     pub user_agent: Option<String>,
 }
 
+/// The names by which requests on the shared host mean a service. `NAMESPACE/OWN` always works, too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Models {
+    /// The object's name, which other namespaces may have as well. Only counts while nothing is claimed.
+    pub own: String,
+    /// `spec.models`: nobody else has them.
+    pub claimed: Vec<String>,
+}
+
 /// A replica's addresses once it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Addresses {
@@ -346,6 +360,16 @@ impl fmt::Display for ServiceKey {
 impl Serialize for ServiceKey {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(self)
+    }
+}
+
+// === impl Models ===
+
+impl Models {
+    /// Only the object's name.
+    #[must_use]
+    pub fn own(name: &str) -> Self {
+        Self { own: name.to_owned(), claimed: Vec::new() }
     }
 }
 

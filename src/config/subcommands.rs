@@ -53,6 +53,12 @@ const SERVE: Subcommand = Subcommand {
             "",
             "Logs and Python environments [default: $XDG_STATE_HOME/pilotlight, else ~/.local/state/pilotlight]",
         ),
+        flag(
+            "model-hosts",
+            "HOST,…|off",
+            "localhost,127.0.0.1,[::1],models.localhost",
+            "On these hosts a request names its model instead of a service's host: in JSON, path or gRPC message",
+        ),
         MAX_CONNECTIONS,
         HEADER_TIMEOUT,
         KEEP_ALIVE_TIMEOUT,
@@ -76,6 +82,7 @@ const QUEUE_PROXY: Subcommand = Subcommand {
     flags: &[
         flag("listen", "ADDR", "127.0.0.1:8012", "Where requests come in; port 0 = any free one"),
         flag("app", "ADDR", "127.0.0.1:8080", "The app"),
+        flag("grpc-app", "ADDR", "", "Where the app takes gRPC, if that is elsewhere [default: --app]"),
         flag("concurrency", "N", "0", "Requests that the app gets at once; 0 = unlimited"),
         flag("queue", "N", "100", "Requests that wait for a slot; more are refused"),
         flag("admin", "ADDR", "127.0.0.1:8022", "Health, readiness, metrics, drain"),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use prometheus::proto::MetricFamily;
 use tokio::runtime::Handle as RuntimeHandle;
 use tokio_util::task::TaskTracker;
 
@@ -177,6 +178,11 @@ impl Fleet {
             bound => bound,
         });
         bounds.max().unwrap_or(unbounded)
+    }
+
+    /// What is counted of requests that reached none of them.
+    pub fn unrouted(&self) -> Vec<MetricFamily> {
+        self.parts.activator.unrouted().collect()
     }
 
     /// Requests that execute or wait.

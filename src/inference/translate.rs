@@ -11,12 +11,13 @@ use super::isvc::InferenceService;
 use super::runtime::{self, Runtime};
 use super::{select, storage};
 use crate::config::decode::Field;
+use crate::config::heartbeat;
 use crate::config::meta::Meta;
 use crate::config::names::{LABEL_MAX, is_label};
 use crate::config::problem::quoted;
 use crate::config::scaled_service::{Declared, absolute, own_hosts};
 use crate::config::spec::{
-    Buffer, Concurrency, Limits, Probe, ProcessSpec, Resources, ServiceSpec, Timeouts, Workload,
+    Buffer, Concurrency, Limits, Models, Probe, ProcessSpec, Resources, ServiceSpec, Timeouts, Workload,
 };
 
 const PREDICTOR: &str = "predictor";
@@ -47,6 +48,8 @@ pub fn services(isvc: &InferenceService<'_>, runtimes: &[Runtime<'_>]) -> Vec<De
     let process = process(isvc, runtime, &container, &fill);
     let ports = container.ports();
     let readiness = container.probe().map(|probe| fill.probe(probe, &container.place));
+    let heartbeat = isvc.meta.annotation(heartbeat::ANNOTATION);
+    let heartbeat = heartbeat.and_then(|v| heartbeat::annotated(v, isvc.sink));
     let names = [&*key.name, &*isvc.meta.key.name];
     let spec = ServiceSpec {
         source: isvc.source.clone(),
@@ -62,9 +65,11 @@ pub fn services(isvc: &InferenceService<'_>, runtimes: &[Runtime<'_>]) -> Vec<De
         timeouts: Timeouts { request: p.timeout.unwrap_or_default(), ..Timeouts::default() },
         limits: Limits::default(),
         no_wake: Vec::new(),
+        models: Models::own(&isvc.meta.key.name),
+        heartbeat: heartbeat.unwrap_or_default(),
         key,
     };
-    vec![Declared { spec, name_pos: isvc.meta.pos, claimed: Vec::new() }]
+    vec![Declared { spec, name_pos: isvc.meta.pos, claimed: Vec::new(), models: Vec::new() }]
 }
 
 fn process(

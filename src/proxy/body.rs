@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use prometheus::IntCounter;
 
 use super::exchange::Exchange;
+use super::heartbeat::{Heartbeat, NoStream};
 use super::replay::Taped;
 use super::timeout::{Armed, Deadline, Watch};
 
@@ -27,6 +28,8 @@ pub enum Body {
     Full(Option<Bytes>),
     /// An app's answer.
     App(AppBody),
+    /// An app's answer whose head went out before there was one.
+    Early(Box<Heartbeat>),
 }
 
 /// An app's response body. Ends the [`Exchange`] (and so gives the slot back) at its last byte, at an error, or
@@ -83,6 +86,9 @@ pub enum BodyError {
     /// The app broke off.
     #[error("the app broke off its response: {0}")]
     App(#[from] hyper::Error),
+    /// The stream had begun with heartbeats, and what followed is no stream.
+    #[error("after heartbeats, the answer was {0}")]
+    NoStream(NoStream),
 }
 
 // === impl Body ===
@@ -106,6 +112,7 @@ impl HttpBody for Body {
             Self::Empty => Poll::Ready(None),
             Self::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::App(body) => Pin::new(body).poll_frame(cx),
+            Self::Early(body) => Pin::new(body).poll_frame(cx),
         }
     }
 
@@ -114,6 +121,7 @@ impl HttpBody for Body {
             Self::Empty => true,
             Self::Full(bytes) => bytes.is_none(),
             Self::App(body) => body.is_end_stream(),
+            Self::Early(body) => body.is_end_stream(),
         }
     }
 
@@ -122,6 +130,7 @@ impl HttpBody for Body {
             Self::Empty => SizeHint::with_exact(0),
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64)),
             Self::App(body) => body.size_hint(),
+            Self::Early(_) => SizeHint::default(),
         }
     }
 }
@@ -219,6 +228,16 @@ impl From<Upload> for RequestBody {
 }
 
 impl RequestBody {
+    /// To be read before it is sent, further than it may be already. `None` when there is nothing to read.
+    pub fn prefetched(self) -> Option<Box<Prefetched>> {
+        match self {
+            Self::Stream(rest) => Some(Box::new(Prefetched::of(rest))),
+            Self::Prefetched(body) => Some(body),
+            // The latter is on its way already.
+            Self::Empty | Self::Taped(_) => None,
+        }
+    }
+
     /// Counts the bytes that are read of it from now on. A body that there is none of costs nothing.
     pub fn count_into(&mut self, counter: &IntCounter) {
         match self {
@@ -339,7 +358,10 @@ impl Tally {
 impl Prefetched {
     /// Nothing read yet.
     pub fn new(incoming: Incoming) -> Self {
-        let rest = Upload::from(incoming);
+        Self::of(Upload::from(incoming))
+    }
+
+    fn of(rest: Upload) -> Self {
         Self { data: BytesMut::new(), trailers: None, rest, error: None }
     }
 
@@ -349,7 +371,7 @@ impl Prefetched {
             return Some(body);
         }
         let mut rewound = match body {
-            RequestBody::Stream(rest) => Self { data: BytesMut::new(), trailers: None, rest, error: None },
+            RequestBody::Stream(rest) => Self::of(rest),
             RequestBody::Prefetched(prefetched) => *prefetched,
             // Nothing can have been read of the one, and the other is never taped again.
             RequestBody::Empty | RequestBody::Taped(_) => return None,
@@ -404,6 +426,11 @@ impl Prefetched {
 
     fn is_empty(&self) -> bool {
         self.data.is_empty() && self.trailers.is_none() && self.error.is_none()
+    }
+
+    /// What was read so far.
+    pub fn data(&self) -> &[u8] {
+        &self.data
     }
 
     /// The whole body, to be forwarded.

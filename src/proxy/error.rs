@@ -29,6 +29,18 @@ pub enum ProxyError {
     /// No service has this host.
     #[error("no service has the host {0:?}")]
     NoService(String),
+    /// No service has the model that the request is for, or it is for none.
+    #[error("{0}")]
+    NoSuchModel(String),
+    /// The name of the model cannot be found where it belongs.
+    #[error("{0}")]
+    NoModel(String),
+    /// The name of the model did not come.
+    #[error("the beginning of the body, which names the model, did not come in {limit:?}")]
+    SlowBody {
+        /// How long it may take.
+        limit: Duration,
+    },
     /// The request names no host.
     #[error("the request names no host: send a Host header")]
     NoHost,
@@ -190,6 +202,9 @@ impl ProxyError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::NoService(_)
+            | Self::NoSuchModel(_)
+            | Self::NoModel(_)
+            | Self::SlowBody { .. }
             | Self::NoHost
             | Self::BadRequest(_)
             | Self::TargetTooLong { .. }
@@ -208,8 +223,9 @@ impl ProxyError {
     /// The status for HTTP.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::NoService(_) => StatusCode::NOT_FOUND,
-            Self::NoHost | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::NoService(_) | Self::NoSuchModel(_) => StatusCode::NOT_FOUND,
+            Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
+            Self::NoHost | Self::NoModel(_) | Self::BadRequest(_) => StatusCode::BAD_REQUEST,
             Self::TargetTooLong { .. } => StatusCode::URI_TOO_LONG,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             // nginx's code for it, seen in metrics only.
@@ -224,16 +240,18 @@ impl ProxyError {
     /// The status for gRPC.
     fn grpc_code(&self) -> Code {
         match self {
-            Self::NoService(_) => Code::Unimplemented,
+            Self::NoService(_) | Self::NoSuchModel(_) => Code::Unimplemented,
             Self::ClientGone => Code::Cancelled,
-            Self::NoHost | Self::BadRequest(_) | Self::TargetTooLong { .. } | Self::HeadTooLarge { .. } => {
-                Code::InvalidArgument
-            }
+            Self::NoHost
+            | Self::NoModel(_)
+            | Self::BadRequest(_)
+            | Self::TargetTooLong { .. }
+            | Self::HeadTooLarge { .. } => Code::InvalidArgument,
             Self::RateLimit { .. } => Code::ResourceExhausted,
             Self::Overflow { .. } | Self::Asleep | Self::Refused(_) | Self::App(_) => Code::Unavailable,
             // Trying again does not help.
             Self::NoHttp2 => Code::Internal,
-            Self::Timeout { .. } | Self::Deadline { .. } => Code::DeadlineExceeded,
+            Self::Timeout { .. } | Self::Deadline { .. } | Self::SlowBody { .. } => Code::DeadlineExceeded,
         }
     }
 
@@ -241,6 +259,9 @@ impl ProxyError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoService(_) => "no_such_service",
+            Self::NoSuchModel(_) => "no_such_model",
+            Self::NoModel(_) => "no_model",
+            Self::SlowBody { .. } => "slow_body",
             Self::NoHost => "no_host",
             Self::Overflow { .. } => "overflow",
             Self::RateLimit { tenant: false, .. } => "rate_limit",
@@ -291,7 +312,8 @@ impl ProxyError {
             Dialect::Grpc => grpc::failed(self.grpc_code(), &self.to_string()),
         };
         // Not for HTTP/2, which has no such field and needs none: hyper leaves it out there.
-        if self.status().is_client_error() && !matches!(self, Self::NoService(_) | Self::RateLimit { .. }) {
+        let stays = matches!(self, Self::NoService(_) | Self::NoSuchModel(_) | Self::RateLimit { .. });
+        if self.status().is_client_error() && !stays {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(seconds) = retry_after {

@@ -13,6 +13,7 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Histogram, HistogramOpts, IntCounter, Opts};
 
 use super::fault::{AppFault, Telling};
+use super::heartbeat::Outcome;
 use crate::clock;
 use crate::config::spec::ServiceKey;
 
@@ -66,6 +67,8 @@ pub struct ServiceMetrics {
     failed_starts: IntCounter,
     start_time: Histogram,
     retries: IntCounter,
+    /// By [`Outcome`], in its order.
+    heartbeats: [IntCounter; 3],
     /// By [`Ejected`], in its order.
     ejections: [IntCounter; 3],
     request_bytes: IntCounter,
@@ -85,6 +88,11 @@ impl ServiceMetrics {
         let ejections = |reason: Ejected| {
             let opts = opts(key, "pilotlight_ejections_total", "Times that a replica left the set.");
             IntCounter::with_opts(opts.const_label("reason", reason.as_str())).expect("constant names")
+        };
+        let heartbeats = |outcome: Outcome| {
+            let help = "Event streams that began before an app answered, by what came of them.";
+            let opts = opts(key, "pilotlight_heartbeat_streams_total", help);
+            IntCounter::with_opts(opts.const_label("outcome", outcome.as_str())).expect("constant names")
         };
         Self {
             key: key.clone(),
@@ -114,6 +122,7 @@ impl ServiceMetrics {
                 "pilotlight_retries_total",
                 "Requests that were sent again because no app had read them.",
             ),
+            heartbeats: [Outcome::Stream, Outcome::Aborted, Outcome::ClientGone].map(heartbeats),
             ejections: [Ejected::Unreachable, Ejected::Broken, Ejected::NotReady].map(ejections),
             request_bytes: counter(
                 "pilotlight_request_bytes_total",
@@ -209,6 +218,11 @@ impl ServiceMetrics {
         self.start_time.observe(took.as_secs_f64());
     }
 
+    /// A stream that had begun with heartbeats is over.
+    pub fn heartbeat(&self, outcome: Outcome) {
+        self.heartbeats[outcome as usize].inc();
+    }
+
     /// All of it, for an exposition.
     pub fn collect(&self) -> Vec<MetricFamily> {
         let mut families = Vec::new();
@@ -229,8 +243,8 @@ impl ServiceMetrics {
         let counters =
             [&self.starts, &self.failed_starts, &self.retries, &self.request_bytes, &self.response_bytes];
         // Hundreds of services at rest: what most never count is left out until they do.
-        let ejections = self.ejections.iter().filter(|counter| counter.get() > 0);
-        for counter in counters.into_iter().chain(ejections) {
+        let rare = self.ejections.iter().chain(&self.heartbeats).filter(|counter| counter.get() > 0);
+        for counter in counters.into_iter().chain(rare) {
             families.extend(counter.collect());
         }
         families

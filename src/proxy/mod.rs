@@ -30,6 +30,7 @@ pub mod grpc;
 pub mod guarded;
 pub mod hangup;
 pub mod head;
+pub mod heartbeat;
 pub mod host;
 pub mod metrics;
 pub mod replay;

@@ -127,6 +127,11 @@ impl Watch {
     }
 }
 
+/// `task` with the watch of the task that runs now: what it arms bounds this one.
+pub fn for_current<F: Future>(task: F) -> TaskLocalFuture<Arc<Watch>, F> {
+    CURRENT.scope(Watch::current(), task)
+}
+
 // === impl Armed ===
 
 impl Drop for Armed {

@@ -66,6 +66,11 @@ async fn a_real_model_server_goes_from_zero_to_three_and_back() {
     say(&format!("cold start: {took:.2?} ({})", reply.header("server-timing")));
     assert!(took < LONG, "{took:?}: about two seconds on a machine that has nothing else to do");
 
+    // By its model's name alone.
+    let shared = Call::post("localhost", PATH, FLOWERS).header("content-type", "application/json");
+    let reply = shared.send(serve.traffic).await.unwrap();
+    assert_eq!((reply.status, predictions(&reply)), (200, json!([0, 1, 2])), "{reply}");
+
     // The other example.
     let page = serve.get("hello", "/").await;
     assert!(page.status == 200 && page.text().contains("<html"), "{page}");

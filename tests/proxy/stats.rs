@@ -195,7 +195,7 @@ async fn bytes_connections_and_times_are_counted() {
 async fn the_table_in_the_docs_is_complete() {
     let lab = Lab::new();
     let gate = lab.gate("end");
-    let app = lab.app("app").limit(1).max(1).set("buffer.requests", 1);
+    let app = lab.app("app").limit(1).max(1).set("buffer.requests", 1).set("heartbeat", "100ms");
     let dead = lab
         .app("dead")
         .max(1)
@@ -206,11 +206,12 @@ async fn the_table_in_the_docs_is_complete() {
     serve.get("dead", "/").await.error(502, "dead");
     let held = serve.send(Call::get(&host("app"), &format!("/hold?file={gate}")).id("held"));
     wait_until(SOON, "the slot is taken", async || holds(lab.reached("app", "held"), "no")).await;
-    let waits = serve.send(Call::get(&host("app"), "/"));
-    serve.wait_queued("app", 1).await;
+    let waits = Call::get(&host("app"), "/sse").header("accept", "text/event-stream");
+    let waits = waits.open(serve.traffic).await.unwrap();
     serve.get("app", "/").await.error(503, "app");
+    serve.get("no.such.host", "/").await.error(404, "");
     gate.open();
-    assert_eq!((held.await.unwrap().unwrap().status, waits.await.unwrap().unwrap().status), (200, 200));
+    assert_eq!((held.await.unwrap().unwrap().status, waits.rest().await.unwrap().status), (200, 200));
     wait_until(LONG, "a decision was made", async || {
         holds(serve.admin("/metrics").await.text().contains("stable_average"), "none yet")
     })

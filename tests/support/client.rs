@@ -51,7 +51,8 @@ pub(crate) struct Open {
 /// One connection that can be used again.
 pub(crate) struct Wire {
     send: Send,
-    _task: Arc<AbortOnDropHandle<()>>,
+    /// Ends the connection with the last of its users.
+    task: Arc<AbortOnDropHandle<()>>,
 }
 
 enum Send {
@@ -163,13 +164,13 @@ impl Wire {
             let (send, conn) = http1::handshake(io).await.map_err(text)?;
             (Send::H1(send), tokio::spawn(async move { drop(conn.with_upgrades().await) }))
         };
-        Ok(Self { send, _task: Arc::new(AbortOnDropHandle::new(task)) })
+        Ok(Self { send, task: Arc::new(AbortOnDropHandle::new(task)) })
     }
 
     /// The same HTTP/2 connection, for requests side by side.
     pub(crate) fn share(&self) -> Self {
         let Send::H2(send) = &self.send else { panic!("HTTP/1.1 has one request at a time") };
-        Self { send: Send::H2(send.clone()), _task: self._task.clone() }
+        Self { send: Send::H2(send.clone()), task: self.task.clone() }
     }
 
     /// Sends it and reads the whole answer.

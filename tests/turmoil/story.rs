@@ -1,7 +1,7 @@
 //! What happened, and what of it must not have.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -79,7 +79,7 @@ impl Story {
         let seen = self.0.lock();
         let mut told = String::new();
         for (id, (outcome, at)) in &seen.outcomes {
-            told += &format!("{id}: {outcome:?} at {at:?}, {:?}\n", seen.executed.get(id));
+            let _ = writeln!(told, "{id}: {outcome:?} at {at:?}, {:?}", seen.executed.get(id));
         }
         told
     }

@@ -95,7 +95,7 @@ async fn connect(protocol: Http) -> Sender {
 }
 
 async fn exchange(sender: &mut Sender, protocol: Http, id: &str, n: usize) -> Outcome {
-    let (method, body) = if n % 2 == 0 {
+    let (method, body) = if n.is_multiple_of(2) {
         (Method::POST, format!("{id}:").repeat(n * 20))
     } else {
         (Method::GET, String::new())

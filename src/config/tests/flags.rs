@@ -51,6 +51,14 @@ fn defaults() {
     );
     assert_eq!(c.service_ports, Some(PortRange { first: 20000, last: 20999 }));
     assert_eq!(c.state_dir.to_str(), Some("/h/.local/state/pilotlight"));
+    assert_eq!(c.model_hosts, ["localhost", "127.0.0.1", "[::1]", "models.localhost"]);
+    let hosts = |text| serve(&["-f", "a", "--model-hosts", text], &[]).model_hosts;
+    assert_eq!(hosts("LLM.example.com, 10.0.0.1,[FD00::1]"), ["llm.example.com", "10.0.0.1", "[fd00::1]"]);
+    assert_eq!(hosts("off"), [""; 0]);
+    for bad in ["a:80", "http://a", "a,,b", "[::1]:80", "::1", "*"] {
+        let found = mistakes(&["serve", "-f", "a", "--model-hosts", bad], &[("HOME", "/h")]);
+        assert!(found.len() == 1 && found[0].starts_with("--model-hosts: "), "{bad}: {found:?}");
+    }
     assert_eq!((c.log.format, c.log.level), (LogFormat::Text, LogLevel::Info));
     let connections = c.connections;
     assert_eq!((connections.most, connections.header_timeout), (None, Duration::from_secs(30)));
@@ -149,6 +157,7 @@ fn one_mistake_each() {
         (&["--listen", "127.0.0.1:1", "--listen", "127.0.0.1:2"], "--listen: given twice"),
         (&["--listen", "1.1.1.1:5", "--admin", "1.1.1.1:5"], "--admin: 1.1.1.1:5 is --listen too"),
         (&["--app", "127.0.0.1:0"], "--app: \"127.0.0.1:0\""),
+        (&["--grpc-app", "127.0.0.1"], "--grpc-app: \"127.0.0.1\""),
         (&["--concurrency", "x"], "--concurrency: \"x\""),
         (&["--concurrency=-1"], "--concurrency: \"-1\""),
         (&["--concurrency", "-1"], "--concurrency: \"-1\""),

@@ -60,6 +60,40 @@ fn names_and_hosts_clash() {
 }
 
 #[test]
+fn names_of_models_clash() {
+    let one = |namespace: &str, name: &str, models: &str| {
+        format!(
+            "apiVersion: pilotlight.dev/v1alpha1\nkind: ScaledService\nmetadata:\n  name: {name}\n  namespace: {namespace}\n\
+             spec:\n  process: {{command: [a]}}\n  models: {models}\n"
+        )
+    };
+    let load = |first: &str, second: &str| load_files(&[("1.yaml", first), ("2.yaml", second)]);
+    for (first, second, line) in [
+        // Two claims: the later one is told.
+        (one("default", "a", "[x/y, m]"), one("default", "b", "[m]"), "2.yaml:8:12: spec.models[0]"),
+        // Another's own name, even if that comes later, and its full one.
+        (one("default", "a", "[b]"), one("lab", "b", "[]"), "1.yaml:8:12: spec.models[0]"),
+        (one("default", "a", "[lab/b]"), one("lab", "b", "[m]"), "1.yaml:8:12: spec.models[0]"),
+    ] {
+        let problems = load(&first, &second).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert!(problems[0].to_string().contains(line), "{}", problems[0]);
+        assert!(problems[0].given.contains("belongs to "), "{}", problems[0]);
+    }
+    for (first, second) in [
+        // The same name in two namespaces is nobody's mistake.
+        (one("default", "a", "[]"), one("lab", "a", "[]")),
+        (one("default", "a", "[]"), one("lab", "a", "[a, m]")),
+        // Whoever has names of its own leaves its object's name to others.
+        (one("default", "a", "[m, a2]"), one("lab", "b", "[a]")),
+        (one("default", "a", "[default/a, a]"), one("lab", "b", "[]")),
+    ] {
+        let loaded = load(&first, &second).unwrap();
+        assert_eq!(loaded.services.len(), 2);
+    }
+}
+
+#[test]
 fn files_that_are_not_there() {
     let paths = ["/nowhere/a.yaml", "/nowhere/b"].map(std::path::PathBuf::from);
     let problems = crate::config::load(&paths).unwrap_err();

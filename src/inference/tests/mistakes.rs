@@ -63,6 +63,19 @@ fn mistakes() {
 }
 
 #[test]
+fn heartbeats_that_are_none() {
+    for bad in ["10", "99ms", "often"] {
+        let text = model("")
+            .replace("labels:", &format!("annotations: {{pilotlight.dev/heartbeat: \"{bad}\"}}, labels:"));
+        let found = brief(&load(&text, RUNTIME).unwrap_err());
+        assert!(
+            found.len() == 1 && found[0].contains("metadata.annotations[pilotlight.dev/heartbeat]"),
+            "{found:?}"
+        );
+    }
+}
+
+#[test]
 fn mistakes_in_runtimes() {
     for (from, to, expected) in [
         ("    command: [mlserver, start]\n", "", "14 spec.containers[0]: no command in the container"),

@@ -74,6 +74,12 @@ fn the_iris_service() {
             "iris.default.svc.cluster.local"
         ]
     );
+    let annotated = text.replace("labels:", "annotations: {pilotlight.dev/heartbeat: 10s}, labels:");
+    assert_eq!(
+        (spec.heartbeat, one(&annotated, RUNTIME).0.heartbeat),
+        (Duration::ZERO, Duration::from_secs(10))
+    );
+    assert_eq!((spec.models.own.as_str(), spec.models.claimed.len()), ("iris", 0), "as its clients know it");
     assert_eq!((spec.scaling.min, spec.scaling.max, spec.concurrency.limit), (0, 3, 4));
     assert!((spec.scaling.target - 2.8).abs() < 1e-9);
     assert_eq!(spec.timeouts.request, Duration::from_mins(1));
