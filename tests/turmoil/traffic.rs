@@ -120,6 +120,8 @@ async fn exchange(sender: &mut Sender, protocol: Http, id: &str, n: usize) -> Ou
     };
     match answer {
         Ok(answer) => outcome(answer, &method, &body).await,
+        // The app's answer broke off when its head was not on its way yet: hyper sends neither.
+        Err(error) if error.is_incomplete_message() || is_reset(&error) => Outcome::Cut,
         // The client's link is well, so an answer of some kind has to come.
         Err(error) => Outcome::Wrong(format!("no answer: {error:?}")),
     }
@@ -142,6 +144,12 @@ async fn outcome(answer: Response<Incoming>, method: &Method, sent: &str) -> Out
         Some(code) => Outcome::Refused(status, code),
         None => Outcome::Wrong(format!("{status}: {body:?}")),
     }
+}
+
+/// Of one HTTP/2 stream.
+fn is_reset(error: &hyper::Error) -> bool {
+    use std::error::Error as _;
+    error.source().and_then(|cause| cause.downcast_ref::<h2::Error>()).is_some_and(h2::Error::is_reset)
 }
 
 fn all_pieces() -> String {
