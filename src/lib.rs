@@ -29,6 +29,7 @@ pub mod fleet;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod inference;
+pub mod net;
 pub mod policy;
 pub mod probe;
 pub mod proxy;
@@ -37,3 +38,8 @@ pub mod runtime;
 pub mod stat;
 pub mod sync;
 pub mod telemetry;
+
+/// The data path on a simulated network that fails.
+#[cfg(test)]
+#[path = "../tests/turmoil/mod.rs"]
+mod turmoil_tests;

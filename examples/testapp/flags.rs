@@ -1,14 +1,18 @@
 //! What the app is told to do. Times are milliseconds.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 /// A small HTTP/1.1 and h2c app for tests.
 #[derive(Debug, clap::Parser)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Flags {
-    /// Where to listen on 127.0.0.1; 0 = any free port, printed.
+    /// Where to listen on `--host`; 0 = any free port, printed.
     #[arg(long, env = "PORT", default_value_t = 0)]
     pub(crate) port: u16,
+    /// Another loopback address, such as 127.0.0.2, where a sidecar has the same port of 127.0.0.1.
+    #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
+    pub(crate) host: Ipv4Addr,
     /// A second port that serves the same, for apps with a gRPC port of their own.
     #[arg(long, env = "GRPC_PORT")]
     pub(crate) grpc_port: Option<u16>,

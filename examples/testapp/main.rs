@@ -78,9 +78,9 @@ async fn run(app: Arc<App>) -> std::io::Result<()> {
         // An app that is still starting has nothing to finish.
         _ = term.recv(), if !app.flags.ignore_sigterm => return Ok(()),
     }
-    let main = listen(app.flags.port).await?;
+    let main = listen(app.flags.host, app.flags.port).await?;
     let grpc = match app.flags.grpc_port {
-        Some(port) => Some(listen(port).await?),
+        Some(port) => Some(listen(app.flags.host, port).await?),
         None => None,
     };
     let addr = main.local_addr()?;
@@ -136,8 +136,8 @@ async fn die_reading(mut stream: tokio::net::TcpStream) {
     }
 }
 
-async fn listen(port: u16) -> std::io::Result<TcpListener> {
-    TcpListener::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).await
+async fn listen(host: Ipv4Addr, port: u16) -> std::io::Result<TcpListener> {
+    TcpListener::bind(SocketAddr::from((host, port))).await
 }
 
 async fn accept(listener: Option<&TcpListener>) -> std::io::Result<(tokio::net::TcpStream, SocketAddr)> {

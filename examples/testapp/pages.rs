@@ -1,12 +1,13 @@
 //! What each path answers.
 
+use std::future::ready;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
-use http_body_util::{BodyExt as _, Full, StreamBody};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRAILER};
 use hyper::{Request, Response, StatusCode};
@@ -32,7 +33,7 @@ pub(crate) fn probe(app: &App, req: &Request<Incoming>) -> Option<Response<Body>
         }
         // grpc.health.v1: a message with field 1 = SERVING (1) or NOT_SERVING (2).
         "/grpc.health.v1.Health/Check" => {
-            Some(grpc(Bytes::from(vec![0, 0, 0, 0, 2, 8, if app.ready() { 1 } else { 2 }])))
+            Some(grpc(full(vec![0, 0, 0, 0, 2, 8, if app.ready() { 1 } else { 2 }])))
         }
         _ => None,
     }
@@ -42,9 +43,17 @@ pub(crate) fn probe(app: &App, req: &Request<Incoming>) -> Option<Response<Body>
 pub(crate) async fn answer(app: &App, req: Request<Incoming>) -> Response<Body> {
     let is_grpc =
         req.headers().get(CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc && req.uri().path().ends_with("/Stream") {
+        // The client's last frame may be empty: with trailers behind it, it would be no end any more, and HTTP/2
+        // stacks count such frames.
+        let messages = BodyStream::new(req.into_body());
+        let messages =
+            messages.try_filter(|frame| ready(frame.data_ref().is_some_and(|data| !data.is_empty())));
+        return grpc(StreamBody::new(messages));
+    }
     if is_grpc {
         return match req.into_body().collect().await {
-            Ok(message) => grpc(message.to_bytes()),
+            Ok(message) => grpc(full(message.to_bytes())),
             Err(e) => text(StatusCode::BAD_REQUEST, &e.to_string()),
         };
     }
@@ -189,13 +198,14 @@ fn trailers() -> Response<Body> {
     answer
 }
 
-/// A gRPC answer: these message bytes, then status 0.
-fn grpc(message: Bytes) -> Response<Body> {
+/// A gRPC answer: these messages as they come, then status 0.
+fn grpc(
+    messages: impl hyper::body::Body<Data = Bytes, Error = hyper::Error> + Send + 'static,
+) -> Response<Body> {
     let mut status = HeaderMap::new();
     status.insert(HeaderName::from_static("grpc-status"), HeaderValue::from_static("0"));
-    let body = Full::new(message).with_trailers(std::future::ready(Some(Ok(status))));
-    let mut answer =
-        Response::new(body.map_err(|never: std::convert::Infallible| match never {}).boxed_unsync());
+    let messages = messages.with_trailers(ready(Some(Ok(status))));
+    let mut answer = Response::new(messages.boxed_unsync());
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
     answer
 }

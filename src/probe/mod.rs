@@ -23,8 +23,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::net::TcpStream;
 use ::http::HeaderMap;
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::clock;

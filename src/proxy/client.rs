@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::net::TcpStream;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use parking_lot::Mutex;
 use rustix::net::sockopt;
-use tokio::net::TcpStream;
 
 use super::body::RequestBody;
 use super::detect::Spoken;

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
+use crate::net::TcpStream;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Whether a connection ended so. Shared by the connection and who sends on it.
 #[derive(Clone, Debug, Default)]
@@ -102,11 +102,11 @@ impl AsyncWrite for Noting {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::TcpListener;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
 
     async fn pair() -> (Noting, Cut, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind(([127, 0, 0, 1], 0)).await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (noting, cut) = Noting::new(stream);
         (noting, cut, listener.accept().await.unwrap().0)

@@ -92,7 +92,7 @@ impl Forward {
         head::shape(&mut self.request, wire).map_err(Failure::Final)?;
 
         self.request.body_mut().count_into(metrics.request_bytes());
-        let mut spare = spare(&self.request);
+        let mut spare = if wire == Wire::H1 { spare(&self.request) } else { None };
         let uploading = self.request.body().watch();
         let answered = {
             let send = pin!(send(&client, wire, self.request, &mut spare, metrics));

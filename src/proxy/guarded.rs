@@ -12,9 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use crate::net::TcpStream;
+use http_body::SizeHint;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
@@ -52,6 +53,8 @@ pub struct Signals {
     busy: AtomicU32,
     /// The end of a response can be the end of the connection: HTTP/1.0.
     ends_by_close: AtomicBool,
+    /// All of what the client has begun to send has come.
+    all_came: AtomicBool,
     /// HTTP/1 is over: upgraded.
     over: AtomicBool,
     /// An HTTP/2 connection has rested for too long.
@@ -109,6 +112,7 @@ impl Default for Signals {
             handed_over: AtomicU32::new(0),
             busy: AtomicU32::new(0),
             ends_by_close: AtomicBool::new(false),
+            all_came: AtomicBool::new(false),
             over: AtomicBool::new(false),
             rested: Notify::new(),
             announced: Arc::default(),
@@ -173,6 +177,12 @@ impl Signals {
         self.handed_over.load(Relaxed) > 0 && !self.is_busy() && !self.over.load(Relaxed)
     }
 
+    /// Whether the connection cannot go on after an answer to a request whose body nobody reads. hyper looks once: a body
+    /// of known length that has come is skipped at once; for any other it ends the connection, and does not say so.
+    pub fn is_last_unless_read(&self, body: &SizeHint) -> bool {
+        body.exact().is_none() || !self.all_came.load(Relaxed)
+    }
+
     /// What follows is not HTTP/1.
     pub fn over(&self) {
         self.over.store(true, Relaxed);
@@ -230,6 +240,7 @@ impl Guarded {
                 self.made_up = CUT_SHORT;
             }
         }
+        self.signals.all_came.store(self.framing.is_at_rest(), Relaxed);
         if !self.framing.is_in_head() {
             if self.framing.heads() != heads {
                 self.head_since = None;

@@ -70,14 +70,17 @@ impl SendError {
         error.is_user() || reset.is_some_and(|e| e.is_reset() && !e.is_remote() && !e.is_library())
     }
 
-    /// Whether the connection was reset before a byte of the response came. Linux resets a connection that is closed
-    /// with bytes unread; one whose bytes were all read ends with a FIN.
+    /// Whether an HTTP/1 connection was reset before a byte of the response came. Linux resets a connection that is closed
+    /// with bytes unread; one whose bytes were all read ends with a FIN. Of an HTTP/2 connection neither says which
+    /// stream the bytes were of: h2 calls any end a broken pipe, and does not hand on the system's code.
     pub fn is_reset(&self) -> bool {
+        use rustix::io::Errno;
         let Self::Broken(error) = self else { return false };
         let mut cause = error.source();
         while let Some(inner) = cause {
             if let Some(io) = inner.downcast_ref::<io::Error>() {
-                return matches!(io.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+                let resets = [Errno::CONNRESET, Errno::PIPE].map(Errno::raw_os_error);
+                return io.raw_os_error().is_some_and(|code| resets.contains(&code));
             }
             cause = inner.source();
         }

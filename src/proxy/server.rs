@@ -9,15 +9,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::net::{TcpListener, TcpStream};
 use bytes::Bytes;
-use http::header::CONNECTION;
+use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 
 use super::body::{Body, BodyError};
@@ -241,6 +241,7 @@ async fn answer<H: Handler>(
     mut request: Request<Incoming>,
 ) -> Result<Response<Served>, Infallible> {
     let h2 = request.version() == Version::HTTP_2;
+    let head_over_h2 = h2 && request.method() == Method::HEAD;
     let signals = conn.signals.clone();
     let taken = if h2 {
         signals.next_stream();
@@ -251,6 +252,7 @@ async fn answer<H: Handler>(
     } else {
         signals.next_request(request.version() == Version::HTTP_10)
     };
+    let body = (!h2 && !request.body().is_end_stream()).then(|| request.body().size_hint());
     // From here on, so that it is told of the end however this ends.
     let mut served = Served { body: Body::Empty, signals };
     let taken = taken.map_err(|refused| match refused {
@@ -269,14 +271,34 @@ async fn answer<H: Handler>(
     if !h2 {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             served.signals.over();
-        } else if served.signals.is_last() {
+        } else if served.signals.is_last()
+            || body.is_some_and(|body| unread(&response, &body, &served.signals))
+        {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+    }
+    if head_over_h2 {
+        bare(&mut response);
     }
     Ok(response.map(|body| {
         served.body = body;
         served
     }))
+}
+
+/// Whether it is an answer made here to a request with a body that was not read and not skipped either: the connection
+/// ends, and the client must know before it sends its next request.
+fn unread(response: &Response<Body>, body: &SizeHint, signals: &Signals) -> bool {
+    matches!(response.body(), Body::Full(_)) && signals.is_last_unless_read(body)
+}
+
+/// Leaves out the body of an answer made here, which hyper does over HTTP/1 only.
+fn bare(response: &mut Response<Body>) {
+    if let Body::Full(Some(bytes)) = response.body() {
+        let length = HeaderValue::from(bytes.len());
+        response.headers_mut().insert(CONTENT_LENGTH, length);
+        *response.body_mut() = Body::Empty;
+    }
 }
 
 fn target_fits(request: &Request<Incoming>) -> Result<(), ProxyError> {

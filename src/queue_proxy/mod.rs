@@ -37,6 +37,9 @@ const LONGEST_START: Duration = Duration::from_hours(24 * 365);
 /// After it was found well again, exchanges that it breaks do not put the app in doubt for this long: else requests
 /// that it breaks off would keep it out of the set, and its readiness flapping.
 const TRUST: Duration = Duration::from_millis(100);
+/// A process that was killed accepts connections for a moment longer than it answers any, so that a second failure in a
+/// row may still be the first one's: from the third on, who waits is told.
+const FAILURES_OF_ONE_DEATH: u32 = 2;
 /// Load is averaged over this long, as Knative's queue-proxy does.
 const STAT_PERIOD: Duration = Duration::from_secs(1);
 
@@ -127,12 +130,12 @@ impl QueueProxy {
             self.ready.store(false, Ordering::Release);
             self.service.metrics.ejected(doubt.kind);
             tracing::warn!("the app at {} is not ready any more: {}", self.addresses.http, doubt.why);
-            if !pause.is_zero() {
+            if ejections.in_a_row() > FAILURES_OF_ONE_DEATH {
                 let reason = format!("the app passes its probe and answers nothing: {}", doubt.why).into();
                 let (failures, until) = (ejections.in_a_row(), clock::now() + pause);
                 self.service.set_trouble(Trouble { reason, code: "app_ejected", failures, until });
-                tokio::time::sleep(pause).await;
             }
+            tokio::time::sleep(pause).await;
             trusted_until = clock::now() + TRUST;
         }
     }

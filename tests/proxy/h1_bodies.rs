@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::support::{Raw, RawApp, SOON, Setup, Way, holds, wait_until};
+use crate::support::{Lab, NAME, Raw, RawApp, SOON, Setup, Way, holds, wait_until};
 
 on_each_setup!(
     chunks_and_trailers_pass_both_ways,
@@ -142,4 +142,35 @@ async fn an_app_that_refuses_a_body_is_heard(setup: Setup) {
     answered.notify_one();
     let (text, _) = client.closed().await;
     assert_eq!(text.matches("HTTP/1.1").count(), 1, "{text}");
+}
+
+/// Whether the connection goes on after a refusal that did not wait for the body: it does, or the answer says that it
+/// does not. A client that learns of it by sending its next request cannot tell what became of that.
+#[tokio::test]
+async fn a_refusal_says_whether_the_connection_goes_on() {
+    let lab = Lab::new();
+    let serve = lab.services(&[&lab.app(NAME)]).serve().start().await;
+    let post = |fields: &str| format!("POST / HTTP/1.1\r\nhost: no.such.host\r\n{fields}\r\n\r\n");
+    let (sized, chunked) = (post("content-length: 5"), post("transfer-encoding: chunked"));
+    for (begun, rest, goes_on) in [
+        (post("content-length: 0"), "", true),
+        (format!("{sized}hello"), "", true),
+        (format!("{sized}he"), "llo", false),
+        (format!("{chunked}5\r\nhello\r\n0\r\n\r\n"), "", false),
+        (format!("{chunked}5\r\nhe"), "llo\r\n0\r\n\r\n", false),
+    ] {
+        let mut client = Raw::connect(serve.traffic).await;
+        client.send(&begun).await;
+        let answer = client.until("}}\n").await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{begun:?}: {answer}");
+        assert_eq!(!answer.contains("connection: close"), goes_on, "{begun:?}: {answer}");
+        client.forget();
+        client.try_send(rest).await;
+        if goes_on {
+            client.send(post("content-length: 0")).await;
+            client.until("}}\n").await;
+        } else {
+            assert_eq!(client.closed().await, (String::new(), false), "{begun:?}");
+        }
+    }
 }

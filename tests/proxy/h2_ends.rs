@@ -293,3 +293,14 @@ async fn an_app_whose_host_vanished_is_noticed() {
     let next = tokio::time::timeout(Duration::from_mins(1), way.get("/").send(way.traffic)).await;
     assert_eq!(next.unwrap().unwrap().status, 204);
 }
+
+#[tokio::test]
+async fn an_error_made_here_has_no_body_where_head_was_asked() {
+    for hop in Hop::ALL {
+        let app = h2_only(|asked: Asked| async move { asked.refuse(Reason::REFUSED_STREAM) }).await;
+        let front = hop.setup().protocol("h2c").app(app).await;
+        let reply = Call::head(&front.host(), "/").h2().send(front.addr).await.unwrap();
+        assert_eq!((reply.status, reply.text()), (502, String::new()), "{hop:?}: {reply}");
+        assert!(reply.header("content-length").parse::<u64>().unwrap() > 0, "{hop:?}: as GET's: {reply}");
+    }
+}

@@ -1,17 +1,21 @@
 //! What is sent again, how often, and what becomes of a replica that fails.
 
+use std::fs::Permissions;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use crate::support::{
-    Call, LONG, Lab, Load, NAME, SOON, Setup, Way, Wire, holds, host, tally, testapp_path, wait_until,
+    Call, LONG, Lab, Load, NAME, QueueProxy, SOON, Setup, Way, Wire, holds, host, kill, tally, testapp_path,
+    wait_until,
 };
 
 /// An app that keeps connections alive, says nothing of closing, and closes each after this long without a request.
@@ -252,4 +256,65 @@ async fn breaks_off_on_evil() -> (SocketAddr, tokio::task::JoinHandle<()>) {
         }
     });
     (addr, task)
+}
+
+/// The end of a shared connection says nothing of what was read from it.
+#[tokio::test]
+async fn what_an_h2_app_has_begun_is_not_sent_again_when_it_dies() {
+    let lab = Lab::new();
+    let serve = lab.services(&[&lab.app(NAME).set("scaling.min", 1).max(1)]).serve().start().await;
+    let gate = lab.gate("again");
+    let held = serve.send(Call::get(&host(NAME), &format!("/hold?file={gate}")).id("held").h2());
+    wait_until(SOON, "it is executed", async || holds(lab.reached(NAME, "held"), "not yet")).await;
+    for replica in lab.replicas() {
+        kill(replica.pid, Signal::KILL);
+    }
+    // Whoever gets it a second time answers.
+    gate.open();
+    assert_eq!(held.await.unwrap().unwrap().status, 502);
+    let begun = lab.events(NAME, "request");
+    assert_eq!(begun.iter().filter(|r| r.id.as_deref() == Some("held")).count(), 1);
+}
+
+/// A process that was killed passes its probe for a moment longer than it answers anything. Who waits for the one that
+/// follows it is not refused.
+#[tokio::test]
+async fn who_waits_while_an_app_dies_waits_for_the_next() {
+    let lab = Lab::new();
+    let (gate, asked) = (lab.gate("back"), lab.path("asked"));
+    let probe = lab.path("probe");
+    // Well when it starts, and once more when it is looked at after the first failure.
+    let script =
+        format!("#!/bin/sh\necho >> {0}\n[ $(wc -l < {0}) -le 2 ] || [ -e {gate} ]\n", asked.display());
+    std::fs::write(&probe, script).unwrap();
+    std::fs::set_permissions(&probe, Permissions::from_mode(0o755)).unwrap();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let app = listener.local_addr().unwrap();
+    drop(listener);
+    let probe = format!("exec:{}", probe.display());
+    let args = ["--concurrency", "1", "--readiness", &probe, "--readiness-period", "0s"];
+    let proxy = QueueProxy::start(&lab, app, &args).await.ready().await;
+    // One of them tries, the others are in line behind it.
+    let mut waiting = JoinSet::new();
+    for _ in 0..3 {
+        waiting.spawn(Call::get("x", "/").send(proxy.traffic));
+    }
+    wait_until(SOON, "it failed twice", async || {
+        let times = std::fs::read_to_string(&asked).unwrap().lines().count();
+        holds(times > 2, times)
+    })
+    .await;
+    let listener = TcpListener::bind(app).await.unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+            let answer = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+        }
+    });
+    gate.open();
+    for reply in waiting.join_all().await {
+        let reply = reply.unwrap();
+        assert_eq!(reply.status, 200, "{reply}");
+    }
 }

@@ -222,11 +222,10 @@ async fn ambiguous_bodies_of_waiting_requests_are_refused_at_once(setup: Setup) 
 /// A size line that is longer than what is kept of a line, in pieces; and in its chunk, what looks like a request whose
 /// body swallows the next one.
 async fn a_size_of_many_digits_hides_nothing(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::echoing().await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let host = &hops.host;
-    let mut client = Raw::connect(hops.addr).await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let host = way.host();
+    let mut client = Raw::connect(way.traffic).await;
     let zeros = "0".repeat(200);
     client
         .send(format!("POST /x HTTP/1.1\r\nhost: {host}\r\ntransfer-encoding: chunked\r\n\r\n{zeros}"))
@@ -243,7 +242,7 @@ async fn a_size_of_many_digits_hides_nothing(setup: Setup) {
     let (answer, reset) = client.closed().await;
     assert!(answer.contains(" 400 ") && !reset, "{answer} (reset: {reset})");
     assert!(!app.received().concat().contains("/smuggled"), "{:?}", app.received());
-    unharmed(&hops, &app).await;
+    unharmed(&way, &app).await;
 }
 
 async fn hop_by_hop_fields_end_here(setup: Setup) {
@@ -278,15 +277,14 @@ async fn trailers_are_no_second_head(setup: Setup) {
         X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Stays: 1\r\n";
     const NAMES: &str =
         "content-length, host, transfer-encoding, connection, x-forwarded-for, forwarded, x-stays";
-    let lab = Lab::new();
     let chunked = |head: &str| {
         format!("{head}Trailer: {NAMES}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n{TRAILERS}\r\n")
     };
     let answer: &'static str = chunked("HTTP/1.1 200 OK\r\n").leak();
     let app = RawApp::answering(answer).await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let mut client = Raw::connect(hops.addr).await;
-    let head = format!("POST /x HTTP/1.1\r\nHost: {}\r\nTE: trailers\r\n", hops.host);
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut client = Raw::connect(way.traffic).await;
+    let head = format!("POST /x HTTP/1.1\r\nHost: {}\r\nTE: trailers\r\n", way.host());
     client.send(chunked(&head)).await;
     let answer = client.until("x-stays: 1\r\n\r\n").await;
     wait_until(SOON, "the app has all of it", async || {
@@ -319,11 +317,10 @@ async fn what_came_before_is_answered(setup: Setup) {
 }
 
 async fn what_is_refused_is_counted(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::echoing().await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let way = Way::through(setup).at(app.addr).start().await;
     let count = async |reason: &str| {
-        hops.metric("pilotlight_invalid_requests_total", &format!("reason=\"{reason}\"")).await
+        way.metric(&format!("pilotlight_invalid_requests_total{{reason=\"{reason}\"}}")).await
     };
     let long = format!("/{}", "x".repeat(20_000));
     for (reason, target, fields) in [
@@ -332,8 +329,8 @@ async fn what_is_refused_is_counted(setup: Setup) {
         ("target_too_long", &long, ""),
     ] {
         let before = count(reason).await;
-        let mut client = Raw::connect(hops.addr).await;
-        client.send(format!("GET {target} HTTP/1.1\r\nhost: {}\r\n{fields}\r\n", hops.host)).await;
+        let mut client = Raw::connect(way.traffic).await;
+        client.send(format!("GET {target} HTTP/1.1\r\nhost: {}\r\n{fields}\r\n", way.host())).await;
         client.closed().await;
         wait_until(SOON, reason, async || {
             let now = count(reason).await;

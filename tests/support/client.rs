@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -50,7 +51,8 @@ pub(crate) struct Open {
 /// One connection that can be used again.
 pub(crate) struct Wire {
     send: Send,
-    _task: AbortOnDropHandle<()>,
+    /// Ends the connection with the last of its users.
+    task: Arc<AbortOnDropHandle<()>>,
 }
 
 enum Send {
@@ -70,6 +72,10 @@ impl Call {
             body: payload::empty(),
             h2: false,
         }
+    }
+
+    pub(crate) fn head(host: &str, path: &str) -> Self {
+        Self { method: Method::HEAD, ..Self::get(host, path) }
     }
 
     pub(crate) fn post(host: &str, path: &str, body: impl Into<Bytes>) -> Self {
@@ -158,7 +164,13 @@ impl Wire {
             let (send, conn) = http1::handshake(io).await.map_err(text)?;
             (Send::H1(send), tokio::spawn(async move { drop(conn.with_upgrades().await) }))
         };
-        Ok(Self { send, _task: AbortOnDropHandle::new(task) })
+        Ok(Self { send, task: Arc::new(AbortOnDropHandle::new(task)) })
+    }
+
+    /// The same HTTP/2 connection, for requests side by side.
+    pub(crate) fn share(&self) -> Self {
+        let Send::H2(send) = &self.send else { panic!("HTTP/1.1 has one request at a time") };
+        Self { send: Send::H2(send.clone()), task: self.task.clone() }
     }
 
     /// Sends it and reads the whole answer.
@@ -270,6 +282,12 @@ impl Reply {
             );
         }
         error["message"].as_str().unwrap_or_else(|| panic!("no message: {self}")).to_owned()
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {:?}", self.method, self.path, http_body::Body::size_hint(&self.body))
     }
 }
 

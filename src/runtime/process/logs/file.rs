@@ -11,6 +11,8 @@ pub(super) struct Rotating {
     limit: u64,
     file: Option<File>,
     size: u64,
+    /// Closed until there is more to write.
+    resting: bool,
 }
 
 /// Where the predecessor of `path` lies.
@@ -26,7 +28,12 @@ impl Rotating {
     /// An empty file at `path`, at most `limit` bytes long.
     pub(super) fn create(path: PathBuf, limit: u64) -> io::Result<Self> {
         let file = open(&path)?;
-        Ok(Self { path, limit: limit.max(1), file: Some(file), size: 0 })
+        Ok(Self { path, limit: limit.max(1), file: Some(file), size: 0, resting: false })
+    }
+
+    /// Holds no descriptor until the next write.
+    pub(super) fn rest(&mut self) {
+        self.resting |= self.file.take().is_some();
     }
 
     /// Writes all of `bytes`, turning over as often as needed.
@@ -34,12 +41,16 @@ impl Rotating {
         while !bytes.is_empty() {
             if self.size >= self.limit {
                 self.file = None;
+                self.resting = false;
                 self.size = 0;
                 // Where this fails the old content is overwritten: the bound is kept in any case.
                 let _ = rename(&self.path, previous(&self.path));
             }
             let file = match &mut self.file {
                 Some(file) => file,
+                rested if std::mem::take(&mut self.resting) => {
+                    rested.insert(OpenOptions::new().append(true).create(true).open(&self.path)?)
+                }
                 // After a failure too: the directory may be back.
                 empty => {
                     self.size = 0;
@@ -93,6 +104,19 @@ mod tests {
         file.write(b"eeee\n").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"eeee\n");
         assert_eq!(fs::read(previous(&path)).unwrap(), b"cccc\ndddd\n");
+    }
+
+    #[test]
+    fn goes_on_where_it_rested() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("r.log");
+        let mut file = Rotating::create(path.clone(), 10).unwrap();
+        for line in [b"aaaa\n", b"bbbb\n", b"cccc\n"] {
+            file.write(line).unwrap();
+            file.rest();
+        }
+        assert_eq!(fs::read(previous(&path)).unwrap(), b"aaaa\nbbbb\n");
+        assert_eq!(fs::read(&path).unwrap(), b"cccc\n");
     }
 
     #[test]

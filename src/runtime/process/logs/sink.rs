@@ -227,6 +227,10 @@ impl Shared {
                 batch
             };
             if batch.is_empty() {
+                // Logs of replicas that are gone are kept, and are many.
+                if let Some(file) = file.as_mut().filter(|_| *self.readers.borrow() == 0) {
+                    file.rest();
+                }
                 return;
             }
             let written = file.as_mut().map_or(Ok(()), |file| file.write(&batch));
@@ -286,5 +290,10 @@ impl Reading {
 impl Drop for Reading {
     fn drop(&mut self) {
         self.0.readers.send_modify(|n| *n -= 1);
+        // Whether or not there is anything to write: the file may rest.
+        let shared = Arc::clone(&self.0);
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn_blocking(move || shared.write());
+        }
     }
 }

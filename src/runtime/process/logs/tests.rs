@@ -49,6 +49,28 @@ async fn keeps_a_tail_and_a_file() {
 }
 
 #[tokio::test]
+async fn the_file_is_closed_once_nobody_prints_any_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Logs::new(dir.path().into(), FILE_BYTES, KEEP).open(&key(), "r-1").unwrap();
+    let open = || {
+        let links = fs::read_dir("/proc/self/fd").unwrap().flatten();
+        links.filter_map(|fd| fs::read_link(fd.path()).ok()).any(|to| to.starts_with(dir.path()))
+    };
+    print(&log, |to| to.write_all(b"one\n").unwrap());
+    assert!(log.settled(SOON).await);
+    tokio::time::timeout(SOON, async {
+        while open() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .unwrap();
+    log.note("pilotlight: exit status 3");
+    assert!(log.settled(SOON).await);
+    assert_eq!(fs::read(log.path().unwrap()).unwrap(), b"one\npilotlight: exit status 3\n");
+}
+
+#[tokio::test]
 async fn an_unfinished_line_is_seen() {
     let log = LogSink::memory();
     let (reader, writer) = pipe();
