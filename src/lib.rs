@@ -25,6 +25,9 @@ pub mod config;
 pub mod drain;
 pub mod events;
 pub mod fleet;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod inference;
 pub mod net;
 pub mod policy;

@@ -271,7 +271,7 @@ impl Drop for Charge<'_> {
 // === impl NoWake ===
 
 impl NoWake {
-    fn matches(&self, parts: &request::Parts) -> bool {
+    pub(crate) fn matches(&self, parts: &request::Parts) -> bool {
         let path = self.path.as_deref().is_none_or(|rule| glob(rule, parts.uri.path()));
         let agent = self.user_agent.as_deref().is_none_or(|rule| {
             let agent = parts.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());

@@ -49,7 +49,7 @@ impl Guard {
         seal(router.layer(middleware::from_fn_with_state(Arc::new(self), guard)))
     }
 
-    fn check(&self, request: &Request) -> Result<(), AdminError> {
+    pub(crate) fn check<B>(&self, request: &Request<B>) -> Result<(), AdminError> {
         let host = host::of(request).map_err(|error| AdminError::BadHost(error.to_string()))?;
         // A probe or a scraper comes by a name of its own, to a listener that was opened to it on purpose.
         let watcher = request.method().is_safe()

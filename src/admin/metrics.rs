@@ -125,8 +125,22 @@ impl Exposition {
         self.add(vec![counter(
             "pilotlight_connections_total",
             "Client connections accepted.",
+            &[],
             connections.total(),
         )]);
+        self.add(
+            connections
+                .refusals()
+                .map(|(reason, count)| {
+                    counter(
+                        "pilotlight_invalid_requests_total",
+                        "Requests refused for how they were sent, before they were looked at.",
+                        &[("reason", reason)],
+                        count,
+                    )
+                })
+                .collect(),
+        );
         let families = process.collector.lock().collect();
         self.add(families);
     }
@@ -164,34 +178,39 @@ pub fn of_line(service: &Service) -> Vec<MetricFamily> {
     gauges.map(|(name, help, value)| gauge(name, help, &labels, value)).into()
 }
 
-/// A family of one counter without labels.
-fn counter(name: &str, help: &str, value: u64) -> MetricFamily {
-    let mut family = gauge(name, help, &[], 0.0);
-    family.set_field_type(MetricType::COUNTER);
+/// A family of one counter.
+fn counter(name: &str, help: &str, labels: &[(&str, &str)], value: u64) -> MetricFamily {
     let mut count = prometheus::proto::Counter::default();
     count.set_value(value as f64);
-    let mut series = Metric::default();
+    let mut series = Metric::from_label(pairs(labels));
     series.set_counter(count);
-    family.set_metric(vec![series]);
-    family
+    family(name, help, MetricType::COUNTER, series)
 }
 
 /// A family of one gauge.
 pub fn gauge(name: &str, help: &str, labels: &[(&str, &str)], value: f64) -> MetricFamily {
-    let labels = labels.iter().map(|(name, value)| {
+    let mut reading = Gauge::default();
+    reading.set_value(value);
+    let mut series = Metric::from_label(pairs(labels));
+    series.set_gauge(reading);
+    family(name, help, MetricType::GAUGE, series)
+}
+
+fn pairs(labels: &[(&str, &str)]) -> Vec<LabelPair> {
+    let pair = |(name, value): &(&str, &str)| {
         let mut label = LabelPair::default();
         label.set_name((*name).to_owned());
         label.set_value((*value).to_owned());
         label
-    });
-    let mut reading = Gauge::default();
-    reading.set_value(value);
-    let mut series = Metric::from_label(labels.collect());
-    series.set_gauge(reading);
+    };
+    labels.iter().map(pair).collect()
+}
+
+fn family(name: &str, help: &str, kind: MetricType, series: Metric) -> MetricFamily {
     let mut family = MetricFamily::default();
     family.set_name(name.to_owned());
     family.set_help(help.to_owned());
-    family.set_field_type(MetricType::GAUGE);
+    family.set_field_type(kind);
     family.set_metric(vec![series]);
     family
 }

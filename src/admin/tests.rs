@@ -12,7 +12,6 @@ use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use super::guard::Guard;
@@ -85,7 +84,7 @@ impl World {
             events: events.clone(),
             data: tokio::runtime::Handle::current(),
             connections: crate::proxy::server::Connections {
-                places: Arc::new(Semaphore::new(8)),
+                places: crate::proxy::places::Places::new(8),
                 patience: crate::proxy::guarded::Patience {
                     header: std::time::Duration::ZERO,
                     rest: std::time::Duration::ZERO,

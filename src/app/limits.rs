@@ -1,12 +1,10 @@
 //! What the process may open: descriptors, and so connections.
 
-use std::sync::Arc;
-
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::sync::Semaphore;
 
 use crate::config::flags::ConnectionsConfig;
 use crate::proxy::guarded::Patience;
+use crate::proxy::places::Places;
 use crate::proxy::server::Connections;
 
 use crate::runtime::process::children;
@@ -25,7 +23,7 @@ pub fn connections(config: ConnectionsConfig, listeners: usize) -> Connections {
         tracing::warn!("--max-connections {most}: open files may run out, {fit} fit (ulimit -n)");
     }
     let patience = Patience { header: config.header_timeout, rest: config.keep_alive_timeout };
-    Connections { places: Arc::new(Semaphore::new(most)), patience }
+    Connections { places: Places::new(most), patience }
 }
 
 /// Raises the soft limit of open files to the hard one and returns how many client connections fit: each needs one

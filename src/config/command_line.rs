@@ -141,7 +141,7 @@ impl Values<'_> {
                 if name.starts_with('-') {
                     // Its value, if it has one, is not a mistake of its own.
                     let _ = inline.or_else(&mut next);
-                    self.mistake(name, "unknown flag", &suggestion(name, &names));
+                    self.mistake(quoted(name).trim_matches('"'), "unknown flag", &suggestion(name, &names));
                 } else {
                     self.mistake(&quoted(arg), "an argument that belongs to no flag", &names.join(", "));
                 }

@@ -48,11 +48,20 @@ const KINDS: [(&str, &str, Kind); 4] = [
 
 /// Reads these files and folders. Runtimes may be in other files than the services that use them.
 pub fn load(paths: &[PathBuf]) -> Result<Loaded, Problems> {
+    let (found, problems) = files::find(paths);
+    let read = found.into_iter().map(|file| (files::read(&file.path), file));
+    together(read, problems)
+}
+
+/// The same for what was read already; `problems` are those of the reading.
+pub(crate) fn together(
+    read: impl Iterator<Item = (Result<Vec<u8>, Problem>, Found)>,
+    mut problems: Vec<Problem>,
+) -> Result<Loaded, Problems> {
     let mut loaded = Loaded::default();
-    let (found, mut problems) = files::find(paths);
     let mut sources = Vec::new();
-    for file in found {
-        match files::read(&file.path) {
+    for (content, file) in read {
+        match content {
             Ok(bytes) => {
                 loaded.files.push(files::fingerprint(&file.path, &bytes));
                 let sink = Sink::new(&file.path);

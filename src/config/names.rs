@@ -66,7 +66,9 @@ fn is_version_clause(clause: &str) -> bool {
         _ => return false,
     };
     let parts: Vec<&str> = number.split('.').collect();
-    parts.len() <= 3
+    // `~=3` would be compatible with anything; PEP 440 has no such.
+    let least = if operator == "~=" { 2 } else { 1 };
+    (least..=3).contains(&parts.len())
         && parts.iter().all(|p| (1..=4).contains(&p.len()) && p.bytes().all(|b| b.is_ascii_digit()))
 }
 
@@ -104,7 +106,7 @@ mod tests {
         for good in ["3", "3.11", "==3.11.*", "~=3.10", "!=3.9.1"] {
             assert!(python_version(good).is_some(), "{good}");
         }
-        for bad in ["", ",", "three", ">=", "=3.9", "3.9.*", ">=3.9;", "3.9.1.1", ">=3.9,"] {
+        for bad in ["", ",", "three", "~=3", ">=", "=3.9", "3.9.*", ">=3.9;", "3.9.1.1", ">=3.9,"] {
             assert_eq!(python_version(bad), None, "{bad}");
         }
     }

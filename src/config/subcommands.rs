@@ -17,7 +17,7 @@ const MAX_CONNECTIONS: Flag = flag(
     "max-connections",
     "N|auto",
     "auto",
-    "Client connections at once; more wait to be accepted; auto = as many as open files allow",
+    "Client connections at once; beyond, one that rests makes room, or newcomers wait; auto = as many as open files allow",
 );
 const HEADER_TIMEOUT: Flag = flag(
     "header-timeout",
@@ -29,7 +29,7 @@ const KEEP_ALIVE_TIMEOUT: Flag = flag(
     "keep-alive-timeout",
     "DURATION",
     "620s",
-    "How long an HTTP/1 connection may rest between requests, at least; 0s = for ever. More than a load balancer in front keeps its own",
+    "How long a connection may rest between requests, at least; 0s = for ever. More than a load balancer in front keeps its own",
 );
 
 const SERVE: Subcommand = Subcommand {

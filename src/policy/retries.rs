@@ -3,7 +3,7 @@
 //! A retry is safe (nothing reached an app), but not free: when replicas fail as fast as they are found, every request
 //! would be tried again and again. Beyond the budget a request is refused with the reason instead.
 //!
-//! The window slides by decay: credit from a moment ago counts whole, from [`WINDOW`] ago `1/e` of it. So nothing is
+//! The window slides by decay: credit from a moment ago counts whole, from `WINDOW` ago `1/e` of it. So nothing is
 //! kept per second, and nothing happens per request: what came in is read off a counter when a retry is asked for.
 
 use std::time::{Duration, Instant};

@@ -124,7 +124,7 @@ fn judge(status: &HeaderMap, body: &[u8]) -> Result<(), ProbeFailure> {
 }
 
 /// Field 1 of the `HealthCheckResponse` in a gRPC frame; 0 when it is left out.
-fn serving_status(frame: &[u8]) -> Option<u64> {
+pub(crate) fn serving_status(frame: &[u8]) -> Option<u64> {
     let (head, message) = frame.split_at_checked(5)?;
     let length = u32::from_be_bytes(head[1..].try_into().ok()?) as usize;
     if head[0] != 0 || length != message.len() {

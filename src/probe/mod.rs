@@ -14,7 +14,7 @@
 //! new connection, so a lost one delays readiness and nothing more.
 
 mod exec;
-mod grpc;
+pub(crate) mod grpc;
 mod http;
 mod schedule;
 
@@ -193,7 +193,7 @@ impl Prober {
     /// Asks one that is ready again and again, `period` apart, until it is not, and says why.
     ///
     /// What says "not ready" is believed at once, and so is a port where nobody listens any more. Silence is not: it
-    /// takes [`SILENT`] of it in a row, and none counts while the app is `busy`, since many a model server has one
+    /// takes `SILENT` of it in a row, and none counts while the app is `busy`, since many a model server has one
     /// thread for everything and answers a probe when it is done with the request before.
     pub async fn until_unready(&self, period: Duration, busy: impl Fn() -> bool) -> ProbeFailure {
         let mut silent = 0;

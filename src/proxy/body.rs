@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use prometheus::IntCounter;
 
 use super::exchange::Exchange;
+use super::head;
 use super::heartbeat::{Heartbeat, NoStream};
 use super::replay::Taped;
 use super::timeout::{Armed, Deadline, Watch};
@@ -175,8 +176,9 @@ impl HttpBody for AppBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
         match ready!(Pin::new(&mut this.incoming).poll_frame(cx)) {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
                 this.watch.touch();
+                frame.trailers_mut().map(head::trailers);
                 if let (Some(exchange), Some(data)) = (&mut this.exchange, frame.data_ref()) {
                     exchange.came(data.len());
                 }
@@ -241,11 +243,10 @@ impl RequestBody {
     /// Counts the bytes that are read of it from now on. A body that there is none of costs nothing.
     pub fn count_into(&mut self, counter: &IntCounter) {
         match self {
-            Self::Empty => {}
+            // The one has none, the other is on its way already, and was told.
+            Self::Empty | Self::Taped(_) => {}
             Self::Stream(upload) => upload.tally.0 = Some(counter.clone()),
             Self::Prefetched(body) => body.rest.tally.0 = Some(counter.clone()),
-            // It is on its way already, and was told.
-            Self::Taped(_) => {}
         }
     }
 
@@ -320,11 +321,12 @@ impl HttpBody for RequestBody {
 
 impl Upload {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        let mut polled = Pin::new(&mut self.incoming).poll_frame(cx);
         // Noted before the app gets it: from then on it is the app that is waited for.
         self.watch.waits_for_client(polled.is_pending());
-        if let Poll::Ready(Some(Ok(frame))) = &polled {
+        if let Poll::Ready(Some(Ok(frame))) = &mut polled {
             self.watch.touch();
+            frame.trailers_mut().map(head::trailers);
             self.tally.add(frame.data_ref().map_or(0, Bytes::len));
         }
         polled
@@ -394,7 +396,8 @@ impl Prefetched {
             return false;
         }
         match self.rest.incoming.frame().await {
-            Some(Ok(frame)) => {
+            Some(Ok(mut frame)) => {
+                frame.trailers_mut().map(head::trailers);
                 match frame.into_data() {
                     Ok(data) => self.data.extend_from_slice(&data),
                     Err(frame) => self.trailers = frame.into_trailers().ok(),

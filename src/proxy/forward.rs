@@ -101,41 +101,11 @@ impl Forward {
         let answered = answered.map_err(passed)?;
         let (mut response, lease) = match answered {
             Ok(answered) => answered,
-            // We ran out, not the replica: it stays in the line.
-            Err(SendError::Connect { error, .. }) if is_ours(&error) => {
-                return Err(Failure::Final(ProxyError::Refused(Refusal {
-                    reason: format!("no connection to the app can be opened: {error}").into(),
-                    code: "no_descriptors",
-                    retry_after: Duration::from_secs(1),
-                })));
-            }
-            Err(SendError::Connect { addr, error, request }) => {
-                metrics.app_fault(AppFault::Unreachable, &error);
-                let again = Self { request: *request, ..self };
-                let error = SendError::Connect { addr, error, request: Box::default() };
-                return Err(Failure::NotSent(Box::new(again), permit, error));
-            }
-            Err(SendError::Refused { error, request }) => {
-                let again = Self { request: *request, ..self };
-                let error = SendError::Broken(error);
-                return Err(Failure::Refused(Box::new(again), permit, error));
-            }
-            Err(SendError::NoHttp2) => return Err(Failure::Final(ProxyError::NoHttp2)),
-            // The request's own body failed: the app is not to blame.
-            Err(ref error @ SendError::Broken(ref cause)) if error.is_clients() => {
-                return Err(Failure::Final(fault::of_request_body(cause)));
-            }
-            Err(SendError::Broken(error) | SendError::Unread(error)) => {
-                let fault = AppFault::of(&error);
-                metrics.app_fault(fault, &fault);
-                if fault != AppFault::Closed {
-                    // It is there and speaks, if strangely: looking at it again would find it well.
-                    return Err(Failure::Final(ProxyError::App(fault.to_string())));
-                }
-                let error = SendError::Broken(error);
-                let unread = spare.filter(|_| error.is_reset() && !self.traits.upgrade);
-                let again = unread.map(|request| Box::new(Self { request, ..self }));
-                return Err(Failure::Broken(again, permit, error));
+            Err(error) => {
+                let spare = spare.filter(|_| !traits.upgrade);
+                return Err(failure(error, permit, spare, metrics, |request| {
+                    Box::new(Self { request, ..self })
+                }));
             }
         };
         let now = clock::now();
@@ -175,6 +145,49 @@ impl Forward {
         let watch = uploading.unwrap_or_else(Watch::current);
         let body = |incoming| AppBody::new(incoming, exchange, watch, timeouts.idle, total);
         Ok(response.map(|incoming| Body::App(body(incoming))))
+    }
+}
+
+/// What is left to do after an attempt that got no answer. `spare` is a copy of the request, if it may be sent again;
+/// `again` makes a next attempt of a request.
+fn failure(
+    error: SendError,
+    permit: Permit,
+    spare: Option<Request<RequestBody>>,
+    metrics: &ServiceMetrics,
+    again: impl FnOnce(Request<RequestBody>) -> Box<Forward>,
+) -> Failure {
+    match error {
+        // We ran out, not the replica: it stays in the line.
+        SendError::Connect { error, .. } if is_ours(&error) => Failure::Final(ProxyError::Refused(Refusal {
+            reason: format!("no connection to the app can be opened: {error}").into(),
+            code: "no_descriptors",
+            retry_after: Duration::from_secs(1),
+        })),
+        SendError::Connect { addr, error, request } => {
+            metrics.app_fault(AppFault::Unreachable, &error);
+            let error = SendError::Connect { addr, error, request: Box::default() };
+            Failure::NotSent(again(*request), permit, error)
+        }
+        SendError::Refused { error, request } => {
+            Failure::Refused(again(*request), permit, SendError::Broken(error))
+        }
+        SendError::NoHttp2 => Failure::Final(ProxyError::NoHttp2),
+        // The request's own body failed: the app is not to blame.
+        ref error @ SendError::Broken(ref cause) if error.is_clients() => {
+            Failure::Final(fault::of_request_body(cause))
+        }
+        SendError::Broken(error) | SendError::Unread(error) => {
+            let fault = AppFault::of(&error);
+            metrics.app_fault(fault, &fault);
+            if fault != AppFault::Closed {
+                // It is there and speaks, if strangely: looking at it again would find it well.
+                return Failure::Final(ProxyError::App(fault.to_string()));
+            }
+            let error = SendError::Broken(error);
+            let unread = spare.filter(|_| error.is_reset());
+            Failure::Broken(unread.map(again), permit, error)
+        }
     }
 }
 

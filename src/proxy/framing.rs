@@ -32,6 +32,8 @@ pub struct Framing {
     /// Its bytes so far, without line ends.
     head: usize,
     heads: u32,
+    /// See [`Framing::spoilt`].
+    spoilt: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +84,7 @@ impl Default for Framing {
             chunked: false,
             head: 0,
             heads: 0,
+            spoilt: None,
         }
     }
 }
@@ -112,8 +115,15 @@ impl Framing {
         self.heads
     }
 
+    /// Where in what was read last a line of a trailer ends that must not end there; told once. Its request is not
+    /// refused, it is at its end already: hyper must be kept from taking it for complete.
+    pub fn spoilt(&mut self) -> Option<usize> {
+        self.spoilt.take()
+    }
+
     /// Takes what was read. `Err` once, when something must be refused.
     pub fn read(&mut self, mut bytes: &[u8]) -> Result<(), Refused> {
+        let all = bytes.len();
         while !bytes.is_empty() {
             match &mut self.at {
                 At::Off | At::Lost => return Ok(()),
@@ -140,6 +150,7 @@ impl Framing {
                         self.end_kept(piece)
                     };
                     if ended.is_err() {
+                        self.spoilt = (self.at == At::Trailers).then(|| all - bytes.len() - 1);
                         self.at = At::Lost;
                         return ended;
                     }
@@ -177,7 +188,8 @@ impl Framing {
         let mut kept = std::mem::take(&mut self.kept);
         let line = if whole { &kept[..kept.len() - 1] } else { &kept[..] };
         // A cut value would be misread.
-        let ended = if !whole && is_framing(line) { Err(Refused::Length) } else { self.end(line) };
+        let misread = !whole && if self.at == At::ChunkSize { is_number(line) } else { is_framing(line) };
+        let ended = if misread { Err(Refused::Length) } else { self.end(line) };
         kept.clear();
         self.kept = kept;
         ended
@@ -243,6 +255,11 @@ fn is_framing(line: &[u8]) -> bool {
     value_of(line, CONTENT_LENGTH).is_some() || value_of(line, TRANSFER_ENCODING).is_some()
 }
 
+/// No more than a part of a chunk's size: zeros before it may be any number.
+fn is_number(line: &[u8]) -> bool {
+    line.iter().all(u8::is_ascii_hexdigit)
+}
+
 /// The value, if the line is the field `name` (lower case, with its colon).
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     // Nearly every other field differs in its first letter or its length.
@@ -277,7 +294,8 @@ fn chunk(line: &[u8]) -> At {
     let size = std::str::from_utf8(&line[..digits]).ok().and_then(|hex| u64::from_str_radix(hex, 16).ok());
     match size {
         Some(0) => At::Trailers,
-        Some(size) => size.checked_add(LINE_END).map_or(At::Lost, At::Chunk),
+        // Nobody gets to the end of one that has no room for two bytes more.
+        Some(size) => At::Chunk(size.saturating_add(LINE_END)),
         None => At::Lost,
     }
 }
@@ -356,6 +374,34 @@ mod tests {
         });
         let cut = format!("POST / HTTP/1.1\r\ncontent-length:{}1\r\n", " ".repeat(KEPT));
         assert_eq!(fed(cut.as_bytes(), 50).1, Err(Refused::Length));
+    }
+
+    #[test]
+    fn a_line_feed_in_trailers_is_pointed_at() {
+        let head = "POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n";
+        for (trailers, at) in [("0\r\n\n", 3), ("0\r\na: b\n\r\n", 7), ("0\r\na: b\r\n\n", 9)] {
+            let mut framing = Framing::default();
+            assert_eq!(framing.read(head.as_bytes()), Ok(()));
+            assert_eq!(framing.read(trailers.as_bytes()), Err(Refused::BareLineFeed));
+            assert_eq!((framing.spoilt(), framing.spoilt()), (Some(at), None), "{trailers:?}");
+        }
+        each_way("GET / HTTP/1.1\nhost: a\n\n", |framing, _| assert_eq!(framing.spoilt, None));
+    }
+
+    #[test]
+    fn a_size_with_many_zeros_is_not_taken_for_the_last_one() {
+        let chunked = |size: &str| {
+            format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{size}\r\nabc\r\n0\r\n\r\n")
+        };
+        let zeros = chunked(&format!("{}3", "0".repeat(2 * KEPT)));
+        assert_eq!(fed(zeros.as_bytes(), usize::MAX).1, Ok(()));
+        assert_eq!(fed(zeros.as_bytes(), 50).1, Err(Refused::Length));
+        each_way(&chunked("ffffffffffffffff"), |framing, result| {
+            assert_eq!((result, framing.is_in_head(), framing.is_at_rest()), (Ok(()), false, false));
+        });
+        each_way(&chunked(&format!("3;{}", "x".repeat(2 * KEPT))), |framing, result| {
+            assert_eq!((result, framing.is_at_rest()), (Ok(()), true));
+        });
     }
 
     #[test]

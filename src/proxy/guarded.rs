@@ -1,5 +1,6 @@
 //! A client's connection, guarded: it may not send half a head for ever, rest for ever, or send what two parsers would
-//! read differently; and it gets our last answer even if it was still sending.
+//! read differently; and it gets our last answer even if it was still sending. Of HTTP/2, which hyper guards, only the
+//! rest between requests is seen to here.
 //!
 //! One timer a connection, none a request: it is moved when it fires, or when a head comes in pieces.
 
@@ -15,6 +16,7 @@ use crate::net::TcpStream;
 use http_body::SizeHint;
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use super::framing::{Framing, Refused};
@@ -27,6 +29,8 @@ const LINGER: Duration = Duration::from_secs(2);
 const LOOKS: u32 = 2;
 /// The rest of a request line that will not be read: makes the head complete, so that it can be answered.
 const CUT_SHORT: &[u8] = b" HTTP/1.1\r\n\r\n";
+/// The rest of trailers that are wrong: hyper looks at them when they are complete, and takes no NUL.
+const END_OF_TRAILERS: &[u8] = b"\r\n\r\n";
 
 /// How long a client may take; zero = for ever.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +47,7 @@ pub struct Signals {
     /// The number of the request that must be refused, and why.
     refused_at: AtomicU32,
     why: Mutex<Refused>,
-    /// Requests that hyper handed over.
+    /// Requests that hyper handed over. Written by the connection's task alone.
     handed_over: AtomicU32,
     /// Responses that are being made or sent: one over HTTP/1, one a stream over HTTP/2.
     busy: AtomicU32,
@@ -51,11 +55,21 @@ pub struct Signals {
     ends_by_close: AtomicBool,
     /// All of what the client has begun to send has come.
     all_came: AtomicBool,
-    /// HTTP/1 is over: HTTP/2, or upgraded.
+    /// HTTP/1 is over: upgraded.
     over: AtomicBool,
+    /// An HTTP/2 connection has rested for too long.
+    rested: Notify,
     /// We are going to leave: clients are to look for another.
     announced: Arc<AtomicBool>,
 }
+
+/// Keeps an HTTP/2 connection from being at rest: a tunnel goes on when its response's head is long sent. Goes with the
+/// request, and therefore can be cloned.
+#[derive(Clone, Debug)]
+pub struct Held(#[expect(dead_code, reason = "its drop tells")] Arc<Hold>);
+
+#[derive(Debug)]
+struct Hold(Arc<Signals>);
 
 /// A client's connection.
 #[derive(Debug)]
@@ -100,6 +114,7 @@ impl Default for Signals {
             ends_by_close: AtomicBool::new(false),
             all_came: AtomicBool::new(false),
             over: AtomicBool::new(false),
+            rested: Notify::new(),
             announced: Arc::default(),
         }
     }
@@ -125,6 +140,17 @@ impl Signals {
         if number >= self.refused_at.load(Relaxed) { Err(*self.why.lock()) } else { Ok(()) }
     }
 
+    /// hyper hands over the next request of HTTP/2.
+    pub fn next_stream(&self) {
+        self.handed_over.store(self.handed_over.load(Relaxed).wrapping_add(1), Relaxed);
+        self.begun();
+    }
+
+    /// Waits until an HTTP/2 connection has rested for too long.
+    pub async fn rested(&self) {
+        self.rested.notified().await;
+    }
+
     /// A response is wanted.
     pub fn begun(&self) {
         self.busy.fetch_add(1, Relaxed);
@@ -138,6 +164,17 @@ impl Signals {
     /// Whether a response is being made or sent.
     pub fn is_busy(&self) -> bool {
         self.busy.load(Relaxed) > 0
+    }
+
+    /// It is busy until what this returns, and every clone of it, is dropped.
+    pub fn hold(self: Arc<Self>) -> Held {
+        self.begun();
+        Held(Arc::new(Hold(self)))
+    }
+
+    /// Nothing is asked for at the moment. Who has never asked for anything may be about to.
+    pub fn rests(&self) -> bool {
+        self.handed_over.load(Relaxed) > 0 && !self.is_busy() && !self.over.load(Relaxed)
     }
 
     /// Whether the connection cannot go on after an answer to a request whose body nobody reads. hyper looks once: a body
@@ -159,6 +196,12 @@ impl Signals {
     fn refuse(&self, number: u32, why: Refused) {
         *self.why.lock() = why;
         self.refused_at.store(number, Relaxed);
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.0.answered();
     }
 }
 
@@ -185,9 +228,10 @@ impl Guarded {
         }
     }
 
-    fn came(&mut self, bytes: &[u8]) {
+    /// Bytes came. Returns the place of one that hyper must not see as it is.
+    fn came(&mut self, bytes: &[u8]) -> Option<usize> {
         if self.framing.is_off() {
-            return;
+            return None;
         }
         let heads = self.framing.heads();
         if let Err(refused) = self.framing.read(bytes) {
@@ -208,6 +252,7 @@ impl Guarded {
                 self.set(now + self.patience.header);
             }
         }
+        self.framing.spoilt()
     }
 
     fn set(&mut self, at: Instant) {
@@ -243,28 +288,38 @@ impl Guarded {
 
     /// The timer fired: when to look again. `None`: enough, or nothing to look for any more.
     fn look(&mut self, now: Instant) -> Option<Instant> {
-        if self.is_over() {
+        if self.signals.over.load(Relaxed) {
             return None;
         }
         let Patience { header, rest } = self.patience;
         let rest = if rest > Duration::ZERO { rest / LOOKS } else { Duration::MAX / 2 };
         let never = now + Duration::from_hours(24 * 365);
         let next = now.checked_add(rest).unwrap_or(never);
-        let heads = self.framing.heads();
+        let h2 = self.framing.is_off();
+        let requests = if h2 { self.signals.handed_over.load(Relaxed) } else { self.framing.heads() };
         if self.signals.is_busy() {
-            self.seen = (heads, 0);
+            // The rest begins after the next look at the earliest.
+            self.seen = (requests.wrapping_sub(1), 0);
             return Some(next);
         }
         if let Some(since) = self.head_since
             && header > Duration::ZERO
+            && !h2
         {
             let end = since + header;
             return (now < end).then_some(end);
         }
         // At rest, or in a body whose answer is complete.
-        let looks = if self.seen.0 == heads { self.seen.1 + 1 } else { 0 };
-        self.seen = (heads, looks);
-        (looks < LOOKS).then_some(next)
+        let looks = if self.seen.0 == requests { self.seen.1 + 1 } else { 0 };
+        self.seen = (requests, looks);
+        if looks < LOOKS {
+            return Some(next);
+        }
+        if h2 {
+            // To be told, not cut off: it may be about to ask.
+            self.signals.rested.notify_one();
+        }
+        None
     }
 
     /// Listens a moment longer to a client that was sending when our last answer went out.
@@ -301,10 +356,14 @@ impl AsyncRead for Guarded {
         let before = buf.filled().len();
         match Pin::new(&mut this.stream).poll_read(cx, buf) {
             Poll::Ready(Ok(())) => {
-                let bytes = &buf.filled()[before..];
+                let bytes = &mut buf.filled_mut()[before..];
                 this.ended |= bytes.is_empty();
-                if !this.signals.over.load(Relaxed) {
-                    this.came(bytes);
+                if !this.signals.over.load(Relaxed)
+                    && let Some(spoilt) = this.came(bytes)
+                {
+                    bytes[spoilt] = b'\0';
+                    buf.set_filled(before + spoilt + 1);
+                    this.made_up = END_OF_TRAILERS;
                 }
                 Poll::Ready(Ok(()))
             }

@@ -168,13 +168,25 @@ pub fn response<B>(response: &mut Response<B>) -> Result<(), AppFault> {
     Ok(())
 }
 
+/// Fields that have no place in a trailer: a recipient that takes trailers for more fields of the head would believe
+/// them (RFC 9110 §6.5.1).
+const NOT_IN_TRAILERS: [HeaderName; 8] =
+    [CONTENT_LENGTH, HOST, TE, EXPECT, FORWARDED, X_FORWARDED_FOR, X_FORWARDED_PROTO, X_FORWARDED_HOST];
+
+/// Takes out of a message's trailers what would be about this hop, the message's framing, or who sent it.
+pub fn trailers(trailers: &mut HeaderMap) {
+    for name in HOP_BY_HOP.iter().chain(&NOT_IN_TRAILERS) {
+        trailers.remove(name);
+    }
+}
+
 fn traits(parts: &request::Parts) -> Result<Traits, ProxyError> {
     let h2 = parts.version == Version::HTTP_2;
     let upgrade = (h2 || parts.version == Version::HTTP_11)
         && parts.headers.contains_key(UPGRADE)
-        && tokens(&parts.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"))
+        && tokens(&parts.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
         // An offer of h2c is declined by not forwarding it (RFC 9113 §3.1 obsoletes it).
-        && !tokens(&parts.headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case("h2c"));
+        && !tokens(&parts.headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case(b"h2c"));
     let mut expectations = parts.headers.get_all(EXPECT).iter();
     let expects_continue = expectations.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     // gRPC is HTTP/2 alone, so HTTP/1.1 does not pay for the look.
@@ -186,9 +198,11 @@ fn traits(parts: &request::Parts) -> Result<Traits, ProxyError> {
     Ok(Traits { h2, upgrade, expects_continue, grpc_timeout })
 }
 
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    // Bytes: what is no text beside a token must not hide it.
+    let values = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    let tokens = values.flat_map(|value| value.split(|byte| *byte == b','));
+    tokens.map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
 /// Says whether `Connection` listed a field that is not the sender's to remove: the target, or the framing.
@@ -212,7 +226,7 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
     }
     headers.remove(HTTP2_SETTINGS);
     if headers.contains_key(TE) {
-        let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+        let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case(b"trailers"));
         headers.remove(TE);
         if trailers {
             headers.insert(TE, HeaderValue::from_static("trailers"));
@@ -267,8 +281,26 @@ fn add_forwarding(headers: &mut HeaderMap, conn: &Conn, host: &HeaderValue) {
         write!(element, ";host=\"{host}\"").expect("a String takes everything");
     }
     element.push_str(";proto=http");
-    let value = join(headers, &FORWARDED, b", ", element.as_bytes());
+    let mut value = join(headers, &FORWARDED, b", ", element.as_bytes());
+    if !closes_quotes(&value.as_bytes()[..value.len() - element.len()]) {
+        value = HeaderValue::try_from(element).expect("a host and an address are visible ASCII");
+    }
     headers.insert(FORWARDED, value);
+}
+
+/// Whether what follows stands outside of quotes. A client that leaves one open would have our element be part of its
+/// own (RFC 7239 §4, RFC 9110 §5.6.4).
+fn closes_quotes(value: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in value {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
 }
 
 #[cfg(test)]
@@ -288,7 +320,9 @@ mod tests {
             .header("host", "a")
             .header("connection", "close, X-One")
             .header("connection", "x-two")
+            .header("connection", HeaderValue::from_bytes(b"\xff, x-three").unwrap())
             .header("x-one", "1")
+            .header("x-three", "3")
             .header("x-two", "2")
             .header("keep-alive", "timeout=5")
             .header("te", "gzip, trailers")
@@ -296,7 +330,7 @@ mod tests {
             .body(())
             .unwrap();
         let (parts, traits) = canonicalised(request);
-        for gone in ["connection", "x-one", "x-two", "keep-alive", "transfer-encoding"] {
+        for gone in ["connection", "x-one", "x-two", "x-three", "keep-alive", "transfer-encoding"] {
             assert!(!parts.headers.contains_key(gone), "{gone} stayed");
         }
         assert_eq!(parts.headers["te"], "trailers");
@@ -324,6 +358,12 @@ mod tests {
         assert_eq!(parts.headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 10.0.0.9");
         assert_eq!(parts.headers["x-forwarded-proto"], "https");
         assert_eq!(parts.headers["forwarded"], "for=1.1.1.1, for=10.0.0.9;host=\"a\";proto=http");
+        // Who leaves a quote open does not get to say who came next.
+        for open in ["for=\"", "for=a;by=\"b\\\"", "for=\"a\\\\\"\""] {
+            let request = Request::get("/x").header("host", "a").header("forwarded", open).body(()).unwrap();
+            let (parts, _) = canonicalised(request);
+            assert_eq!(parts.headers["forwarded"], "for=10.0.0.9;host=\"a\";proto=http", "{open}");
+        }
     }
 
     #[test]

@@ -36,15 +36,29 @@ pub fn named<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<&'a str>
             Some(authority)
         }
     };
-    if host.is_some_and(|host| !host.bytes().all(is_of_host)) {
+    if host.is_some_and(|host| !is_host(host)) {
         return Err(ProxyError::BadRequest("the Host is not a name or address"));
     }
     Ok(host)
 }
 
-/// What names, addresses and ports consist of; of what RFC 3986 allows beyond, `%` alone is in use (zones).
-fn is_of_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'%' | b'~')
+/// A name, or an address in brackets, with or without a port (RFC 3986 §3.2.2). Other colons and brackets are read
+/// differently by different servers.
+fn is_host(host: &str) -> bool {
+    let (name, port) = match host.strip_prefix('[').map(|address| address.split_once(']')) {
+        None => host.split_at(host.find(':').unwrap_or(host.len())),
+        Some(Some((address, port))) if address.bytes().all(|byte| byte == b':' || is_of_name(byte)) => {
+            ("", port)
+        }
+        Some(_) => return false,
+    };
+    let port = if port.is_empty() { Some("") } else { port.strip_prefix(':') };
+    name.bytes().all(is_of_name) && port.is_some_and(|port| port.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// What names and addresses consist of; of what RFC 3986 allows beyond, `%` alone is in use (zones).
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'%' | b'~')
 }
 
 /// `host` without its port and trailing dot.
@@ -67,6 +81,33 @@ mod tests {
             [("a.b:80", "a.b"), ("a.b.", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("a", "a")]
         {
             assert_eq!(without_port(given), expected);
+        }
+    }
+
+    #[test]
+    fn brackets_stand_around_an_address() {
+        for good in ["a", "a.b:80", "[::1]", "[::1]:80", "[fe80::1%eth0]:", "a:", ":80", ""] {
+            assert!(is_host(good), "{good}");
+        }
+        for bad in [
+            "[",
+            "]",
+            "[a",
+            "a]",
+            "[a]b",
+            "[n]].localhost",
+            "[[::1]]",
+            "a[b]",
+            "[::1].b",
+            "[::1]:.localhost",
+            "[::1]80",
+            "::1",
+            "a:80:90",
+            "a:b",
+            "a b",
+            "a@b",
+        ] {
+            assert!(!is_host(bad), "{bad}");
         }
     }
 }

@@ -34,11 +34,17 @@ pub enum Ejected {
     NotReady,
 }
 
+/// Why requests are refused before they are looked at: `ProxyError`'s codes, and what is no HTTP at all to hyper.
+const INVALID: [&str; 4] = ["bad_request", "head_too_large", MALFORMED, "target_too_long"];
+/// What hyper answers by itself.
+pub const MALFORMED: &str = "malformed";
+
 /// This process's client connections, those of all listeners together. The admin port's do not count.
 #[derive(Debug, Default)]
 pub struct Connections {
     open: AtomicU64,
     total: AtomicU64,
+    invalid: [AtomicU64; INVALID.len()],
 }
 
 /// One open connection.
@@ -46,7 +52,11 @@ pub struct Connections {
 pub struct OpenConnection(());
 
 /// Of the process, as its descriptors are.
-static CONNECTIONS: Connections = Connections { open: AtomicU64::new(0), total: AtomicU64::new(0) };
+static CONNECTIONS: Connections = Connections {
+    open: AtomicU64::new(0),
+    total: AtomicU64::new(0),
+    invalid: [const { AtomicU64::new(0) }; INVALID.len()],
+};
 
 /// One service's counters.
 #[derive(Debug)]
@@ -292,6 +302,20 @@ impl Connections {
     /// Accepted so far.
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Relaxed)
+    }
+
+    /// A request on one of them was refused, for this reason, before it was looked at.
+    pub fn refused(&self, reason: &str) {
+        let counted = INVALID.iter().zip(&self.invalid).find(|(known, _)| **known == reason);
+        debug_assert!(counted.is_some(), "bug: {reason} is not in the list");
+        if let Some((_, count)) = counted {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Requests refused so far, by reason.
+    pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        INVALID.into_iter().zip(&self.invalid).map(|(why, count)| (why, count.load(Ordering::Relaxed)))
     }
 }
 

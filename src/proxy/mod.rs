@@ -33,6 +33,7 @@ pub mod head;
 pub mod heartbeat;
 pub mod host;
 pub mod metrics;
+pub mod places;
 pub mod replay;
 pub mod send_error;
 pub mod sender;

@@ -19,14 +19,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::runtime::Handle;
-use tokio::sync::Semaphore;
 
 use super::body::{Body, BodyError};
 use super::error::{Dialect, ProxyError};
 use super::framing::{MAX_HEAD, MAX_TARGET, Refused};
 use super::guarded::{Guarded, Patience, Signals};
 use super::hangup::Hangup;
-use super::metrics::OpenConnection;
+use super::metrics::{self, OpenConnection};
+use super::places::Places;
 use super::timeout::{Watched, WatchedExecutor};
 use crate::drain::{Drain, Open};
 
@@ -69,8 +69,8 @@ pub struct Conn {
 /// What bounds the connections of all listeners together.
 #[derive(Clone, Debug)]
 pub struct Connections {
-    /// One permit each. Without one, newcomers wait in the kernel's backlog.
-    pub places: Arc<Semaphore>,
+    /// One for each. Without one, newcomers wait in the kernel's backlog.
+    pub places: Arc<Places>,
     /// How long a client may take.
     pub patience: Patience,
 }
@@ -121,15 +121,13 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: C
         .max_send_buf_size(STREAM_WINDOW as usize)
         .max_header_list_size(MAX_HEAD as u32);
     let builder = Arc::new(builder);
-    let patience = connections.patience;
     let mut begun = pin!(drain.begun());
     loop {
         let accept = async {
             let (stream, peer) = accept(&listener).await;
             // After the accept: a listener that rests must not hold a place. At the limit, one newcomer waits here and
             // the others in the kernel's backlog.
-            let place = connections.places.clone().acquire_owned().await;
-            let place = place.expect("the semaphore is never closed");
+            let place = connections.places.take().await;
             (stream, peer, place)
         };
         let (stream, peer, place) = tokio::select! {
@@ -138,10 +136,11 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: C
             accepted = accept => accepted,
         };
         let (builder, handler, drain) = (builder.clone(), handler.clone(), drain.clone());
+        let connections = connections.clone();
         // Here: a drain that begins now must know of it.
         let open = drain.open();
         tokio::spawn(async move {
-            connection(&builder, stream, peer, patience, handler, &drain, open).await;
+            connection(&builder, stream, peer, &connections, handler, &drain, open).await;
             drop(place);
         });
     }
@@ -172,7 +171,7 @@ async fn connection<H: Handler>(
     builder: &auto::Builder<WatchedExecutor>,
     stream: TcpStream,
     peer: SocketAddr,
-    patience: Patience,
+    connections: &Connections,
     handler: H,
     drain: &Drain,
     _open: Open,
@@ -182,7 +181,7 @@ async fn connection<H: Handler>(
     }
     let conn = Arc::new(Conn::new(&stream, peer, drain));
     let signals = conn.signals.clone();
-    let stream = Guarded::new(stream, signals.clone(), patience);
+    let stream = Guarded::new(stream, signals.clone(), connections.patience);
     let service = service_fn(|request: Request<Incoming>| {
         // No block around it: every connection would hold the request's memory once more.
         drain.arrived();
@@ -190,11 +189,19 @@ async fn connection<H: Handler>(
     });
     let _counted = OpenConnection::count();
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let leaves = async {
+        tokio::select! {
+            biased;
+            () = drain.begun() => {}
+            () = signals.rested() => {}
+            () = connections.places.wanted(|| signals.rests()) => {}
+        }
+    };
     let finished = Watched::new(async {
         tokio::select! {
             biased;
             result = &mut connection => result,
-            () = drain.begun() => {
+            () = leaves => {
                 // HTTP/1.1: `Connection: close` on what is running; HTTP/2: GOAWAY. Idle ones close at once.
                 connection.as_mut().graceful_shutdown();
                 loop {
@@ -214,7 +221,12 @@ async fn connection<H: Handler>(
     });
     match finished.await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%peer, error, "a connection ended early"),
+        Ok(Err(error)) => {
+            if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
+                metrics::Connections::of_process().refused(metrics::MALFORMED);
+            }
+            tracing::debug!(%peer, error, "a connection ended early");
+        }
         Err(stage) => {
             signals.reset();
             tracing::debug!(%peer, "a connection was reset: the {stage} timeout passed");
@@ -226,13 +238,16 @@ async fn connection<H: Handler>(
 async fn answer<H: Handler>(
     handler: H,
     conn: Arc<Conn>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Served>, Infallible> {
     let h2 = request.version() == Version::HTTP_2;
     let head_over_h2 = h2 && request.method() == Method::HEAD;
     let signals = conn.signals.clone();
     let taken = if h2 {
-        signals.begun();
+        signals.next_stream();
+        if *request.method() == Method::CONNECT {
+            request.extensions_mut().insert(signals.clone().hold());
+        }
         Ok(())
     } else {
         signals.next_request(request.version() == Version::HTTP_10)
@@ -249,6 +264,7 @@ async fn answer<H: Handler>(
         Ok(()) => handler.handle(conn, request).await,
         Err(error) => {
             tracing::debug!(%error, "a request is refused before it is looked at");
+            metrics::Connections::of_process().refused(error.code());
             error.response(Dialect::of(request.headers()), "")
         }
     };
@@ -328,9 +344,9 @@ impl Conn {
         Self { peer_ip, hangup: Hangup::of(stream), signals }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn for_test(peer: SocketAddr) -> Self {
-        let ip = HeaderValue::try_from(peer.ip().to_string()).unwrap();
+        let ip = HeaderValue::try_from(peer.ip().to_string()).expect("an address is ASCII");
         Self { peer_ip: ip, hangup: Hangup::of(&std::io::stdin()), signals: Arc::default() }
     }
 }

@@ -24,6 +24,7 @@ use super::body::RequestBody;
 use super::client::Wire;
 use super::error::{ProxyError, Stage};
 use super::exchange::Exchange;
+use super::guarded::Held;
 use super::timeout::{Deadline, Watch, Watched};
 use super::websocket::{self, Frames};
 use crate::drain::Drain;
@@ -43,6 +44,8 @@ pub struct Upgrade {
     protocol: HeaderValue,
     /// Of a websocket that came over HTTP/1.1.
     key: Option<HeaderValue>,
+    /// The client's connection does not rest.
+    held: Option<Held>,
 }
 
 /// When a tunnel has to end.
@@ -93,7 +96,9 @@ impl Upgrade {
         let client = hyper::upgrade::on(&mut *request);
         let take = |name: HeaderName| request.headers().get(name).cloned();
         let protocol = take(UPGRADE).unwrap_or_else(|| HeaderValue::from_static(""));
-        Self { client, came_h2, protocol, key: take(SEC_WEBSOCKET_KEY) }
+        let key = take(SEC_WEBSOCKET_KEY);
+        let held = request.extensions_mut().remove::<Held>();
+        Self { client, came_h2, protocol, key, held }
     }
 
     /// Whether the app agreed. If so, its answer gets the form that the client expects.
@@ -138,7 +143,7 @@ impl Upgrade {
                 tracing::debug!(%error, "an upgraded connection ended early");
             }
             exchange.passed(carried.from_client.load(Relaxed), carried.from_app.load(Relaxed));
-            drop((exchange, open));
+            drop((exchange, open, self.held));
         });
     }
 }

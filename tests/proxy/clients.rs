@@ -104,10 +104,10 @@ async fn websockets_to_uvicorn_hear_that_we_go() {
 #[tokio::test]
 async fn websockets_reach_an_http_2_app_by_extended_connect() {
     let (websockets, hypercorn) = (python(WEBSOCKETS).await, python(HYPERCORN).await);
-    for setup in [Setup::QueueProxy, Setup::Activator] {
+    for setup in Setup::ALL {
         let script = script("hypercorn_app.py");
         let app = [hypercorn.to_str().unwrap(), &script, "$(PORT)"];
-        let way = Way::through(setup).app(&app).set("protocol", "protocol", "h2c").start().await;
+        let way = Way::through(setup).app(&app).protocol("h2c").start().await;
         let mut client = client(&way.lab, &websockets, "websockets_first.py", "ws", way.traffic, "/", &[]);
         assert_eq!(client.wait(SOON).await, 0, "{way}: {}", client.settled_log().await);
         assert_eq!(client.log(), "over 2", "{way}");

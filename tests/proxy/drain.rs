@@ -11,7 +11,13 @@ use crate::support::{
 async fn what_is_in_flight_finishes_and_keep_alive_ends() {
     for setup in Setup::ALL {
         let mut way = Way::through(setup).limit(2).start().await;
+        // It rests, and has nothing to finish.
+        let mut resting = Wire::open(way.traffic, false).await.unwrap();
+        let _ = resting.send(way.get("/").id("resting")).await.unwrap();
         let gate = way.lab.gate("end");
+        // It rests, and has nothing to finish. First: the others take both slots.
+        let mut resting = Wire::open(way.traffic, false).await.unwrap();
+        let _ = resting.send(way.get("/").id("resting")).await.unwrap();
         let mut raw = Raw::connect(way.traffic).await;
         raw.send(format!(
             "GET /hold?file={gate} HTTP/1.1\r\nhost: {}\r\nx-request-id: h1\r\n\r\n",
@@ -19,9 +25,6 @@ async fn what_is_in_flight_finishes_and_keep_alive_ends() {
         ))
         .await;
         let h2 = way.send(way.get(&format!("/hold?file={gate}")).id("h2").h2());
-        // It rests, and has nothing to finish.
-        let mut resting = Wire::open(way.traffic, false).await.unwrap();
-        let _ = resting.send(way.get("/").id("resting")).await.unwrap();
         way.reached("h1").await;
         way.reached("h2").await;
         let waits = way.send(way.get("/").id("waits"));
@@ -118,14 +121,16 @@ async fn with_a_quiet_period_work_is_taken_until_nobody_sends() {
 
 #[tokio::test]
 async fn nothing_in_flight_leaves_at_once() {
-    let lab = Lab::new();
-    let (_app, addr) = testapp(lab.dir(), &[]).await;
-    let mut proxy = QueueProxy::start(&lab, addr, &[]).await.ready().await;
-    let mut wire = Wire::open(proxy.traffic, false).await.unwrap();
-    assert_eq!(wire.send(Call::get("x", "/")).await.unwrap().status, 200);
-    let drained = proxy.admin("/drain").await;
-    assert_eq!((drained.status, &drained.json()["in_flight"]), (200, &0.into()));
-    let start = pilotlight::clock::now();
-    assert_eq!(proxy.terminate().await, 0);
-    assert!(start.elapsed() < std::time::Duration::from_secs(5), "{:?}", start.elapsed());
+    for setup in Setup::ALL {
+        let mut way = Way::through(setup).start().await;
+        let mut wire = Wire::open(way.traffic, false).await.unwrap();
+        assert_eq!(wire.send(way.get("/")).await.unwrap().status, 200);
+        if setup == Setup::QueueProxy {
+            let drained = Call::get("localhost", "/drain").send(way.admin()).await.unwrap();
+            assert_eq!((drained.status, &drained.json()["in_flight"]), (200, &0.into()));
+        }
+        let start = pilotlight::clock::now();
+        assert_eq!(way.front().terminate().await, 0, "{way}");
+        assert!(start.elapsed() < std::time::Duration::from_secs(5), "{way}: {:?}", start.elapsed());
+    }
 }

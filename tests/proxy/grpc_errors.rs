@@ -1,7 +1,6 @@
 //! What gRPC clients are told when we answer ourselves, and whose deadline counts.
 
-use crate::h2_front::Hop;
-use crate::support::{Call, Lab, Reply, SOON, holds, host, wait_until};
+use crate::support::{Call, Lab, NAME, QueueProxy, Reply, Setup, Way, free_range, host, testapp};
 
 fn call(host: &str) -> Call {
     Call::post(host, "/test.Test/Unary", &b"\0\0\0\0\0"[..])
@@ -21,38 +20,40 @@ fn status(reply: &Reply, code: &str) -> String {
 
 #[tokio::test]
 async fn a_deadline_bounds_the_wait_in_line() {
-    for hop in Hop::ALL {
-        let front = hop.setup().protocol("h2c").limit(1).testapp().await;
-        let gate = front.lab.gate("end");
-        let hold = front.get(&format!("/hold?file={gate}")).id("held");
-        let hold = tokio::spawn(hold.send(front.addr));
-        wait_until(SOON, "it is held", async || holds(front.lab.reached("app", "held"), "no")).await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).protocol("h2c").limit(1).start().await;
+        let gate = way.lab.gate("end");
+        let hold = way.send(way.get(&format!("/hold?file={gate}")).id("held"));
+        way.reached("held").await;
         let reply =
-            call(&front.host()).header("grpc-timeout", "300m").id("late").send(front.addr).await.unwrap();
+            call(&way.host()).header("grpc-timeout", "300m").id("late").send(way.traffic).await.unwrap();
         let message = status(&reply, "4");
-        assert!(message.contains("grpc-timeout 300ms") && message.contains("replica"), "{hop:?}: {message}");
+        assert!(message.contains("grpc-timeout 300ms") && message.contains("replica"), "{way}: {message}");
         gate.open();
         assert_eq!(hold.await.unwrap().unwrap().status, 200);
-        assert!(!front.lab.reached("app", "late"), "{hop:?}");
-        front.settled().await;
+        assert!(!way.lab.reached(NAME, "late"), "{way}");
+        way.idle().await;
     }
 }
 
 #[tokio::test]
 async fn a_deadline_bounds_a_start() {
-    let lab = Lab::new();
-    let gate = lab.gate("start");
-    let serve = lab.services(&[&lab.app("iris").args(["--start-gate", &*gate])]).serve().start().await;
-    let late = call(&host("iris")).header("grpc-timeout", "300m").send(serve.traffic).await.unwrap();
-    let message = status(&late, "4");
-    assert!(message.contains("grpc-timeout 300ms"), "{message}");
-    gate.open();
-    assert_eq!(call(&host("iris")).send(serve.traffic).await.unwrap().trailers["grpc-status"], "0");
+    for setup in Setup::ALL {
+        let way = Way::through(setup);
+        let gate = way.lab.gate("start");
+        let way = way.start_gate(&gate).start().await;
+        let late = call(&way.host()).header("grpc-timeout", "300m").send(way.traffic).await.unwrap();
+        let message = status(&late, "4");
+        assert!(message.contains("grpc-timeout 300ms"), "{way}: {message}");
+        gate.open();
+        let reply = call(&way.host()).send(way.traffic).await.unwrap();
+        assert_eq!(reply.trailers["grpc-status"], "0", "{way}: {reply}");
+    }
 }
 
 #[tokio::test]
 async fn a_deadline_bounds_the_answer_and_bad_ones_are_refused() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let app = crate::h2_apps::h2_only(|mut asked: crate::h2_apps::Asked| async move {
             if asked.request.uri().path() == "/" {
                 return asked.ok("started");
@@ -60,36 +61,36 @@ async fn a_deadline_bounds_the_answer_and_bad_ones_are_refused() {
             let _ = std::future::poll_fn(|cx| asked.answer.poll_reset(cx)).await;
         })
         .await;
-        let front = hop.setup().app(app).await;
-        assert_eq!(front.get("/").send(front.addr).await.unwrap().status, 200);
-        let reply = call(&front.host()).header("grpc-timeout", "500000u").send(front.addr).await.unwrap();
+        let way = Way::through(setup).at(app).cold().start().await;
+        assert_eq!(way.get("/").send(way.traffic).await.unwrap().status, 200);
+        let reply = call(&way.host()).header("grpc-timeout", "500000u").send(way.traffic).await.unwrap();
         let message = status(&reply, "4");
-        assert!(message.contains("grpc-timeout 500ms") && message.contains("answer"), "{hop:?}: {message}");
+        assert!(message.contains("grpc-timeout 500ms") && message.contains("answer"), "{way}: {message}");
         for bad in ["1", "100000000m", "1s", "-1S", "1.5S"] {
-            let reply = call(&front.host()).header("grpc-timeout", bad).send(front.addr).await.unwrap();
-            assert!(status(&reply, "3").contains("grpc-timeout"), "{hop:?} {bad}: {reply}");
+            let reply = call(&way.host()).header("grpc-timeout", bad).send(way.traffic).await.unwrap();
+            assert!(status(&reply, "3").contains("grpc-timeout"), "{way} {bad}: {reply}");
         }
-        front.settled().await;
+        way.idle().await;
     }
 }
 
 #[tokio::test]
 async fn grpc_to_an_app_without_http2_says_so() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         for protocol in ["auto", "http1", "h2c"] {
-            let lab = Lab::new();
-            let dir = lab.dir().display().to_string();
-            let app = format!("python3 -m http.server -d {dir} -b 127.0.0.1 APP_PORT");
-            let front = hop.setup().protocol(protocol).command(lab, &app).await;
-            let reply = call(&front.host()).send(front.addr).await.unwrap();
+            let way = Way::through(setup).protocol(protocol).cold();
+            let dir = way.lab.text_path("services");
+            let app = ["python3", "-m", "http.server", "-d", &dir, "-b", "127.0.0.1", "$(PORT)"];
+            let way = way.app(&app).start().await;
+            let reply = call(&way.host()).send(way.traffic).await.unwrap();
             let message = status(&reply, "13");
-            assert!(message.contains("does not speak HTTP/2"), "{hop:?} {protocol}: {message}");
+            assert!(message.contains("does not speak HTTP/2"), "{way} {protocol}: {message}");
             if protocol != "h2c" {
-                for http in [front.get("/"), front.get("/").h2()] {
-                    assert_eq!(http.send(front.addr).await.unwrap().status, 200, "{hop:?} {protocol}");
+                for http in [way.get("/"), way.get("/").h2()] {
+                    assert_eq!(http.send(way.traffic).await.unwrap().status, 200, "{way} {protocol}");
                 }
             }
-            front.settled().await;
+            way.idle().await;
         }
     }
 }
@@ -107,6 +108,24 @@ async fn grpc_web_is_http() {
     assert!(status(&ask("application/grpc+proto").await, "12").contains("nobody.example.com"));
 }
 
+/// The ports at which it was reached, in this order.
+fn ports(lab: &Lab, service: &str) -> Vec<u16> {
+    lab.events(service, "request").iter().map(|request| request.port.unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_queue_proxy_takes_grpc_to_its_own_port() {
+    let lab = Lab::new();
+    let (record, port) = (lab.text_path("app.jsonl"), free_range(1).0);
+    let grpc = port.to_string();
+    let (_app, addr) = testapp(lab.dir(), &["--record", &record, "--grpc-port", &grpc]).await;
+    let grpc_app = format!("127.0.0.1:{port}");
+    let proxy = QueueProxy::start(&lab, addr, &["--grpc-app", &grpc_app]).await.ready().await;
+    assert_eq!(call("x").send(proxy.traffic).await.unwrap().trailers["grpc-status"], "0");
+    assert_eq!(Call::get("x", "/").h2().send(proxy.traffic).await.unwrap().status, 200);
+    assert_eq!(ports(&lab, NAME), [port, addr.port()]);
+}
+
 #[tokio::test]
 async fn grpc_goes_to_its_own_port_and_a_dead_one_hurts_nobody() {
     let lab = Lab::new();
@@ -118,9 +137,8 @@ async fn grpc_goes_to_its_own_port_and_a_dead_one_hurts_nobody() {
     let reply = call(&host("with")).id("grpc").send(serve.traffic).await.unwrap();
     assert_eq!(reply.trailers["grpc-status"], "0", "{reply}");
     assert_eq!(serve.get("with", "/").await.status, 200);
-    let ports: std::collections::BTreeSet<_> =
-        lab.events("with", "request").iter().map(|request| request.port).collect();
-    assert_eq!(ports.len(), 2, "{ports:?}");
+    let ports = ports(&lab, "with");
+    assert!(ports.len() == 2 && ports[0] != ports[1], "{ports:?}");
     // An app that does not listen there: its HTTP stays in the set.
     let message = status(&call(&host("without")).send(serve.traffic).await.unwrap(), "14");
     assert!(message.contains("cannot connect"), "{message}");

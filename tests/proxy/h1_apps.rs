@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{
-    App, AppConn, Call, Hops, LONG, Lab, Raw, RawApp, SOON, Setup, Wire, holds, rss_bytes, wait_until,
-};
+use crate::support::{AppConn, LONG, Raw, RawApp, SOON, Setup, Way, Wire, holds, rss_bytes, wait_until};
 
 on_each_setup!(
     what_is_no_answer_is_502,
@@ -40,32 +38,27 @@ where
 }
 
 /// The app is still there for others.
-async fn still_serves(hops: &Hops) {
+async fn still_serves(way: &Way) {
     for _ in 0..2 {
-        let reply = Call::get(&hops.host, "/plain").send(hops.addr).await.unwrap();
+        let reply = way.get("/plain").send(way.traffic).await.unwrap();
         assert_eq!((reply.status, reply.text().as_str()), (200, "plain"), "{reply}");
     }
-    wait_until(SOON, "nothing is in flight", async || {
-        let n = hops.metric("pilotlight_service_in_flight", "").await;
-        holds(n == 0.0, n)
-    })
-    .await;
+    way.idle().await;
 }
 
 /// What a hop makes of an app's fault; behind another hop it is an answer like any other.
-async fn blamed(hops: &Hops, kind: &str, n: f64) {
-    if hops.setup == Setup::Both {
+async fn blamed(way: &Way, kind: &str, n: f64) {
+    if way.setup == Setup::Both {
         return;
     }
-    let counted = hops.metric("pilotlight_app_errors_total", &format!("kind=\"{kind}\"")).await;
+    let counted = way.metric(&format!("pilotlight_app_errors_total{{kind=\"{kind}\"}}")).await;
     assert!((counted - n).abs() < 0.5, "{kind}: {counted} counted, not {n}");
-    let told = || hops.log().matches("the app broke an exchange").count();
+    let told = || way.log().matches("the app broke an exchange").count();
     wait_until(SOON, "it is told", async || holds(told() >= 1, "nothing")).await;
-    assert!(told() <= 8, "one line a kind: {}", hops.log());
+    assert!(told() <= 8, "one line a kind: {}", way.log());
 }
 
 async fn what_is_no_answer_is_502(setup: Setup) {
-    let lab = Lab::new();
     let fields = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(300));
     let large = format!("HTTP/1.1 200 OK\r\na: {}\r\n\r\n", "b".repeat(100_000));
     let endless = format!("HTTP/1.1 200 OK\r\na: {}", "b".repeat(1 << 20));
@@ -96,7 +89,7 @@ async fn what_is_no_answer_is_502(setup: Setup) {
         }
     })
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let way = Way::through(setup).at(app.addr).start().await;
     for (kind, paths) in [
         ("garbage", &["garbage", "ssh", "folded", "null", "status", "length"][..]),
         ("head_too_large", &["fields", "large", "endless"]),
@@ -105,20 +98,19 @@ async fn what_is_no_answer_is_502(setup: Setup) {
     ] {
         for path in paths {
             for h2 in [false, true] {
-                let call = Call::get(&hops.host, &format!("/{path}"));
+                let call = way.get(&format!("/{path}"));
                 let call = if h2 { call.h2() } else { call };
-                let reply = call.send(hops.addr).await.unwrap_or_else(|e| panic!("{path}: {e}"));
+                let reply = call.send(way.traffic).await.unwrap_or_else(|e| panic!("{path}: {e}"));
                 assert_eq!(reply.status, 502, "{path}: {reply}");
                 reply.error(502, "");
             }
         }
-        blamed(&hops, kind, 2.0 * paths.len() as f64).await;
+        blamed(&way, kind, 2.0 * paths.len() as f64).await;
     }
-    still_serves(&hops).await;
+    still_serves(&way).await;
 }
 
 async fn a_response_that_is_cut_short_has_no_clean_end(setup: Setup) {
-    let lab = Lab::new();
     let app = app(|mut conn, line| async move {
         let answer = match line.as_str() {
             "GET /length" => "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart",
@@ -130,12 +122,12 @@ async fn a_response_that_is_cut_short_has_no_clean_end(setup: Setup) {
         conn.send(answer).await.unwrap();
     })
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let way = Way::through(setup).at(app.addr).start().await;
     let paths = ["/length", "/chunk", "/chunks", "/nonsense"];
     for path in paths {
         for version in ["1.1", "1.0"] {
-            let mut client = Raw::connect(hops.addr).await;
-            client.send(format!("GET {path} HTTP/{version}\r\nhost: {}\r\n\r\n", hops.host)).await;
+            let mut client = Raw::connect(way.traffic).await;
+            client.send(format!("GET {path} HTTP/{version}\r\nhost: {}\r\n\r\n", way.host())).await;
             let (text, reset) = client.closed().await;
             let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
             let whole = if head.contains("chunked") {
@@ -148,16 +140,15 @@ async fn a_response_that_is_cut_short_has_no_clean_end(setup: Setup) {
             };
             assert!(!whole, "{path} {version}: a clean end: {text:?}");
         }
-        let mut wire = Wire::open(hops.addr, true).await.unwrap();
-        let broken = wire.send(Call::get(&hops.host, path).h2()).await;
+        let mut wire = Wire::open(way.traffic, true).await.unwrap();
+        let broken = wire.send(way.get(path).h2()).await;
         assert!(broken.is_err(), "{path}: a clean end of a stream: {broken:?}");
     }
-    blamed(&hops, "cut_short", 3.0 * paths.len() as f64).await;
-    still_serves(&hops).await;
+    blamed(&way, "cut_short", 3.0 * paths.len() as f64).await;
+    still_serves(&way).await;
 }
 
 async fn a_response_that_says_two_lengths_is_502(setup: Setup) {
-    let lab = Lab::new();
     let app = app(|mut conn, line| async move {
         let fields = match line.as_str() {
             "GET /both" => "content-length: 3\r\ntransfer-encoding: chunked",
@@ -172,17 +163,16 @@ async fn a_response_that_says_two_lengths_is_502(setup: Setup) {
         conn.drain().await;
     })
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let way = Way::through(setup).at(app.addr).start().await;
     for path in ["/both", "/turned", "/list", "/gzip", "/identity", "/differ"] {
-        let reply = Call::get(&hops.host, path).send(hops.addr).await.unwrap();
+        let reply = way.get(path).send(way.traffic).await.unwrap();
         assert_eq!(reply.status, 502, "{path}: {reply}");
     }
-    blamed(&hops, "framing", 5.0).await;
-    still_serves(&hops).await;
+    blamed(&way, "framing", 5.0).await;
+    still_serves(&way).await;
 }
 
 async fn bytes_after_a_response_are_nobody_elses(setup: Setup) {
-    let lab = Lab::new();
     let app = app(|mut conn, line| async move {
         let answer = match line.as_str() {
             "GET /two" => format!("{PLAIN}HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nstolen"),
@@ -199,13 +189,13 @@ async fn bytes_after_a_response_are_nobody_elses(setup: Setup) {
         }
     })
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let mut client = Raw::connect(hops.addr).await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut client = Raw::connect(way.traffic).await;
     for line in ["GET /two", "GET /longer", "GET /204", "HEAD /head"] {
         client.forget();
-        client.send(format!("{line} HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host)).await;
+        client.send(format!("{line} HTTP/1.1\r\nhost: {}\r\n\r\n", way.host())).await;
         client.until("\r\n\r\n").await;
-        client.send(format!("GET /plain HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host)).await;
+        client.send(format!("GET /plain HTTP/1.1\r\nhost: {}\r\n\r\n", way.host())).await;
         let text = client.until("\r\n\r\nplain").await;
         let _ = client.until("plain").await;
         assert!(
@@ -213,11 +203,10 @@ async fn bytes_after_a_response_are_nobody_elses(setup: Setup) {
             "{line}: {text}"
         );
     }
-    still_serves(&hops).await;
+    still_serves(&way).await;
 }
 
 async fn responses_of_old_apps_end_with_their_connection(setup: Setup) {
-    let lab = Lab::new();
     let app = app(|mut conn, line| async move {
         let answer = match line.as_str() {
             "GET /old" => "HTTP/1.0 200 OK\r\ncontent-type: text/plain\r\n\r\nto the end",
@@ -228,69 +217,55 @@ async fn responses_of_old_apps_end_with_their_connection(setup: Setup) {
         conn.send(answer).await.unwrap();
     })
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let way = Way::through(setup).at(app.addr).start().await;
     // The client's connection is kept all the same.
-    let mut wire = Wire::open(hops.addr, false).await.unwrap();
+    let mut wire = Wire::open(way.traffic, false).await.unwrap();
     for path in ["/old", "/old-length", "/new", "/plain"] {
-        let reply = wire.send(Call::get(&hops.host, path)).await.unwrap();
+        let reply = wire.send(way.get(path)).await.unwrap();
         let expected = if path == "/plain" { "plain" } else { "to the end" };
         assert_eq!((reply.status, reply.text().as_str()), (200, expected), "{path}: {reply}");
     }
-    still_serves(&hops).await;
+    still_serves(&way).await;
 }
 
 async fn interim_responses_without_end_are_cut_off(setup: Setup) {
-    let lab = Lab::new();
     let app = app(|mut conn, _| async move {
         let storm = "HTTP/1.1 102 Processing\r\nx: y\r\n\r\n".repeat(100);
         while conn.send(&storm).await.is_ok() {}
     })
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let before = rss_bytes(hops.pid());
-    let reply = Call::get(&hops.host, "/storm").send(hops.addr).await.unwrap();
+    let way = Way::through(setup).at(app.addr).start().await;
+    let before = rss_bytes(way.pid());
+    let reply = way.get("/storm").send(way.traffic).await.unwrap();
     reply.error(502, "");
-    blamed(&hops, "interim_storm", 1.0).await;
-    assert!(rss_bytes(hops.pid()) < before + (16 << 20));
-    still_serves(&hops).await;
+    blamed(&way, "interim_storm", 1.0).await;
+    assert!(rss_bytes(way.pid()) < before + (16 << 20));
+    still_serves(&way).await;
 }
 
 async fn slow_apps_are_waited_for_and_slow_readers_held_back(setup: Setup) {
-    let lab = Lab::new();
-    let go = lab.gate("go");
-    let path = go.to_string();
-    let app = app(move |mut conn, line| {
-        let path = path.clone();
-        async move {
-            match line.as_str() {
-                // Byte by byte.
-                "GET /drip" => {
-                    for byte in PLAIN.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n").as_bytes() {
-                        conn.send([*byte]).await.unwrap();
-                        tokio::time::sleep(Duration::from_millis(1)).await;
-                    }
-                }
-                other => panic!("{other} {path}"),
-            }
+    let app = app(|mut conn, line| async move {
+        assert_eq!(line, "GET /drip");
+        for byte in PLAIN.replace("\r\n\r\n", "\r\nconnection: close\r\n\r\n").as_bytes() {
+            conn.send([*byte]).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let reply = Call::get(&hops.host, "/drip").send(hops.addr).await.unwrap();
+    let way = Way::through(setup).at(app.addr).start().await;
+    let reply = way.get("/drip").send(way.traffic).await.unwrap();
     assert_eq!((reply.status, reply.text().as_str()), (200, "plain"));
-    still_serves(&hops).await;
+    still_serves(&way).await;
 
     // An app that does not read: the sender is held back, and memory stays.
-    let path = go.to_string();
+    let (go, gate) = tokio::sync::watch::channel(false);
     let deaf = RawApp::start(move |mut conn| {
-        let path = path.clone();
+        let mut gate = gate.clone();
         async move {
             if conn.head().await.is_none() {
                 return;
             }
-            while !std::path::Path::new(&path).exists() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            gate.wait_for(|open| *open).await.unwrap();
             let mut left = 64 << 20;
             while left > 0 {
                 left -= conn.some().await.min(left);
@@ -299,16 +274,15 @@ async fn slow_apps_are_waited_for_and_slow_readers_held_back(setup: Setup) {
         }
     })
     .await;
-    let lab = Lab::new();
-    let hops = Hops::start(&lab, setup, App::At(deaf.addr)).await;
-    let before = rss_bytes(hops.pid());
-    let mut client = Raw::connect(hops.addr).await;
+    let way = Way::through(setup).at(deaf.addr).start().await;
+    let before = rss_bytes(way.pid());
+    let mut client = Raw::connect(way.traffic).await;
     let length = 64 << 20;
-    client.send(format!("POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n\r\n", hops.host)).await;
+    client.send(format!("POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n\r\n", way.host())).await;
     let sent = client.stuff(length, Duration::from_millis(300)).await;
     assert!(sent < length, "nothing held it back");
-    assert!(rss_bytes(hops.pid()) < before + (16 << 20));
-    go.open();
+    assert!(rss_bytes(way.pid()) < before + (16 << 20));
+    go.send(true).unwrap();
     let rest = client.stuff(length - sent, LONG).await;
     assert_eq!(sent + rest, length);
     client.until("\r\n\r\nplain").await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use crate::support::{App, Hops, Lab, NAME, Raw, RawApp, SOON, Setup, holds, wait_until};
+use crate::support::{Lab, NAME, Raw, RawApp, SOON, Setup, Way, holds, wait_until};
 
 on_each_setup!(
     chunks_and_trailers_pass_both_ways,
@@ -17,7 +17,6 @@ on_each_setup!(
 );
 
 async fn chunks_and_trailers_pass_both_ways(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::start(|mut conn| async move {
         while let Some(message) = conn.message().await {
             assert_eq!(message.trailers, "x-sum: 7\r\n", "{message:?}");
@@ -29,13 +28,13 @@ async fn chunks_and_trailers_pass_both_ways(setup: Setup) {
         }
     })
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let mut client = Raw::connect(hops.addr).await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut client = Raw::connect(way.traffic).await;
     for _ in 0..2 {
         client.forget();
         let head = format!(
             "POST / HTTP/1.1\r\nhost: {}\r\nte: trailers\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n",
-            hops.host
+            way.host()
         );
         client.send(format!("{head}6\r\nhello \r\n")).await;
         client.send("5\r\nworld\r\n0\r\nx-sum: 7\r\n\r\n").await;
@@ -50,11 +49,10 @@ async fn chunks_and_trailers_pass_both_ways(setup: Setup) {
 }
 
 async fn a_get_keeps_its_body(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::echoing().await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let mut client = Raw::connect(hops.addr).await;
-    let head = format!("GET /q HTTP/1.1\r\nhost: {}\r\n", hops.host);
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut client = Raw::connect(way.traffic).await;
+    let head = format!("GET /q HTTP/1.1\r\nhost: {}\r\n", way.host());
     client.send(format!("{head}content-length: 5\r\n\r\nhello")).await;
     client.until("GET /q|hello").await;
     client.forget();
@@ -66,7 +64,6 @@ async fn a_get_keeps_its_body(setup: Setup) {
 }
 
 async fn an_early_response_comes_while_the_body_is_sent(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::start(|mut conn| async move {
         let Some(_) = conn.head().await else { return };
         conn.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nearly\r\n").await.unwrap();
@@ -79,9 +76,11 @@ async fn an_early_response_comes_while_the_body_is_sent(setup: Setup) {
         conn.drain().await;
     })
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let mut client = Raw::connect(hops.addr).await;
-    client.send(format!("POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: 100000\r\n\r\nabc", hops.host)).await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut client = Raw::connect(way.traffic).await;
+    client
+        .send(format!("POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: 100000\r\n\r\nabc", way.host()))
+        .await;
     let text = client.until("early").await;
     assert!(text.starts_with("HTTP/1.1 200") && !text.contains("late"), "{text}");
     client.send(vec![b'x'; 99_997]).await;
@@ -89,7 +88,6 @@ async fn an_early_response_comes_while_the_body_is_sent(setup: Setup) {
 }
 
 async fn a_response_that_is_complete_before_the_body_frees_the_app(setup: Setup) {
-    let lab = Lab::new();
     let served = Arc::new(AtomicUsize::new(0));
     let count = served.clone();
     let app = RawApp::start(move |mut conn| {
@@ -104,26 +102,20 @@ async fn a_response_that_is_complete_before_the_body_frees_the_app(setup: Setup)
         }
     })
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let mut client = Raw::connect(hops.addr).await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut client = Raw::connect(way.traffic).await;
     let length = 1_u64 << 40;
-    client.send(format!("POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n\r\n", hops.host)).await;
+    client.send(format!("POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: {length}\r\n\r\n", way.host())).await;
     client.stuff(1 << 20, Duration::from_millis(200)).await;
     let text = client.until("big").await;
     assert!(text.starts_with("HTTP/1.1 413"), "{text}");
     // It goes on sending, and is told to stop by the end of the connection.
     wait_until(SOON, "the connection ends", async || holds(!client.try_send("x").await, "open")).await;
-    let idle = async || hops.metric("pilotlight_service_in_flight", "").await;
-    wait_until(SOON, "nothing is in flight", async || {
-        let n = idle().await;
-        holds(n == 0.0, n)
-    })
-    .await;
+    way.idle().await;
     assert_eq!(served.load(Ordering::SeqCst), 1);
 }
 
 async fn an_app_that_refuses_a_body_is_heard(setup: Setup) {
-    let lab = Lab::new();
     let answered = Arc::new(Notify::new());
     let told = answered.clone();
     let app = RawApp::start(move |mut conn| {
@@ -139,9 +131,11 @@ async fn an_app_that_refuses_a_body_is_heard(setup: Setup) {
         }
     })
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let mut client = Raw::connect(hops.addr).await;
-    client.send(format!("POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: 100000000\r\n\r\n", hops.host)).await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut client = Raw::connect(way.traffic).await;
+    client
+        .send(format!("POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: 100000000\r\n\r\n", way.host()))
+        .await;
     client.stuff(1 << 20, Duration::from_millis(200)).await;
     let text = client.until("\r\n\r\nbig").await;
     assert!(text.starts_with("HTTP/1.1 413"), "{text}");

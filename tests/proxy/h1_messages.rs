@@ -1,6 +1,6 @@
 //! HTTP/1.0 and 1.1: connections, order, heads.
 
-use crate::support::{App, Call, Hops, Lab, Options, Raw, RawApp, SOON, Setup, Wire, holds, wait_until};
+use crate::support::{Raw, RawApp, Setup, Way, Wire};
 
 on_each_setup!(
     connections_are_kept_and_pipelined_requests_answered_in_order,
@@ -13,11 +13,10 @@ on_each_setup!(
 );
 
 async fn connections_are_kept_and_pipelined_requests_answered_in_order(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::echoing().await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let host = &hops.host;
-    let mut client = Raw::connect(hops.addr).await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let host = way.host();
+    let mut client = Raw::connect(way.traffic).await;
     let get = |n| format!("GET /{n} HTTP/1.1\r\nhost: {host}\r\n\r\n");
     let post = |n, body: &str| {
         let length = body.len();
@@ -46,24 +45,15 @@ async fn connections_are_kept_and_pipelined_requests_answered_in_order(setup: Se
 }
 
 async fn a_continue_waits_for_a_slot(setup: Setup) {
-    let lab = Lab::new();
-    let gate = lab.gate("end");
-    let options = Options { limit: 1, ..Options::default() };
-    let hops = Hops::start_with(&lab, setup, App::Testapp(&[]), options).await;
-    let held = Call::get(&hops.host, &format!("/hold?file={gate}")).id("held");
-    let held = tokio::spawn(held.send(hops.addr));
-    wait_until(SOON, "one holds the slot", async || holds(lab.reached(hops.record, "held"), "no")).await;
-    let mut client = Raw::connect(hops.addr).await;
-    let host = &hops.host;
+    let way = Way::through(setup).limit(1).start().await;
+    let gate = way.lab.gate("end");
+    let held = way.send(way.get(&format!("/hold?file={gate}")).id("held"));
+    way.reached("held").await;
+    let mut client = Raw::connect(way.traffic).await;
+    let host = way.host();
     let length = "content-length: 5\r\n";
     client.send(format!("POST /echo HTTP/1.1\r\nhost: {host}\r\n{length}expect: 100-continue\r\n\r\n")).await;
-    let metric = "pilotlight_service_queued";
-    let queued = async || hops.metric(metric, "").await;
-    wait_until(SOON, "it waits", async || {
-        let queued = queued().await;
-        holds(queued >= 1.0, queued)
-    })
-    .await;
+    way.queued(1).await;
     assert_eq!(client.peek(), "", "no 100 before there is a slot");
     gate.open();
     client.until("HTTP/1.1 100 Continue\r\n\r\n").await;
@@ -75,7 +65,6 @@ async fn a_continue_waits_for_a_slot(setup: Setup) {
 }
 
 async fn head_and_bodiless_statuses_have_none(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::start(|mut conn| async move {
         while let Some(message) = conn.message().await {
             let answer = match message.line() {
@@ -89,10 +78,10 @@ async fn head_and_bodiless_statuses_have_none(setup: Setup) {
         }
     })
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let mut client = Raw::connect(hops.addr).await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut client = Raw::connect(way.traffic).await;
     let lines = ["HEAD /long", "HEAD /chunked", "GET /204", "GET /304", "GET /end"];
-    let all = lines.map(|line| format!("{line} HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host)).concat();
+    let all = lines.map(|line| format!("{line} HTTP/1.1\r\nhost: {}\r\n\r\n", way.host())).concat();
     client.send(all).await;
     let text = client.until("\r\n\r\nend").await.to_ascii_lowercase();
     let heads: Vec<&str> = text.split("\r\n\r\n").collect();
@@ -108,26 +97,23 @@ async fn head_and_bodiless_statuses_have_none(setup: Setup) {
 }
 
 async fn interim_responses_are_dropped(setup: Setup) {
-    let lab = Lab::new();
     let answer = "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n\
                   HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone";
     let app = RawApp::answering(answer).await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let mut client = Raw::connect(hops.addr).await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut client = Raw::connect(way.traffic).await;
     for _ in 0..2 {
         client.forget();
-        client.send(format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host)).await;
+        client.send(format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", way.host())).await;
         let text = client.until("done").await;
         assert!(text.starts_with("HTTP/1.1 200 OK\r\n") && !text.contains("link"), "{text}");
     }
     // HTTP/2 could carry them; it does not get them either.
-    let reply =
-        Wire::open(hops.addr, true).await.unwrap().send(Call::get(&hops.host, "/").h2()).await.unwrap();
+    let reply = Wire::open(way.traffic, true).await.unwrap().send(way.get("/").h2()).await.unwrap();
     assert_eq!((reply.status, reply.text().as_str()), (200, "done"));
 }
 
 async fn http_10_with_and_without_keep_alive(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::start(|mut conn| async move {
         while let Some(message) = conn.message().await {
             let answer = match message.line() {
@@ -140,15 +126,15 @@ async fn http_10_with_and_without_keep_alive(setup: Setup) {
         }
     })
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let host = &hops.host;
+    let mut way = Way::through(setup).at(app.addr).start().await;
+    let host = way.host();
     // It ends by itself.
-    let mut client = Raw::connect(hops.addr).await;
+    let mut client = Raw::connect(way.traffic).await;
     client.send(format!("GET / HTTP/1.0\r\nhost: {host}\r\n\r\n")).await;
     let (text, reset) = client.closed().await;
     assert!(text.starts_with("HTTP/1.0 200") && text.ends_with("\r\n\r\ndone") && !reset, "{text}");
     // It stays when it is asked to, and says so.
-    let mut client = Raw::connect(hops.addr).await;
+    let mut client = Raw::connect(way.traffic).await;
     for _ in 0..2 {
         client.forget();
         client.send(format!("GET / HTTP/1.0\r\nhost: {host}\r\nconnection: keep-alive\r\n\r\n")).await;
@@ -162,7 +148,8 @@ async fn http_10_with_and_without_keep_alive(setup: Setup) {
     assert!(text.ends_with("\r\n\r\ndone") && !reset, "{text}");
     assert!(!text.to_ascii_lowercase().contains("transfer-encoding"), "{text}");
     // It needs no host where there is only one service.
-    let mut client = Raw::connect(hops.any_host).await;
+    let any_host = way.any_host().await;
+    let mut client = Raw::connect(any_host).await;
     client.send("GET /hostless HTTP/1.0\r\n\r\n").await;
     let (text, _) = client.closed().await;
     assert!(text.starts_with("HTTP/1.0 200"), "{text}");
@@ -170,24 +157,23 @@ async fn http_10_with_and_without_keep_alive(setup: Setup) {
     let hostless = received.split("GET /hostless").nth(1).unwrap();
     assert_eq!(hostless.to_ascii_lowercase().matches("\r\nhost: ").count(), 1, "{received}");
     // HTTP/1.1 does.
-    let mut client = Raw::connect(hops.any_host).await;
+    let mut client = Raw::connect(any_host).await;
     client.send("GET / HTTP/1.1\r\n\r\n").await;
     let (text, _) = client.closed().await;
     assert!(text.starts_with("HTTP/1.1 400"), "{text}");
 }
 
 async fn close_is_said_and_done(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::answering("HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let mut client = Raw::connect(hops.addr).await;
-    client.send(format!("GET / HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", hops.host)).await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut client = Raw::connect(way.traffic).await;
+    client.send(format!("GET / HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", way.host())).await;
     let (text, reset) = client.closed().await;
     assert!(text.to_ascii_lowercase().contains("connection: close") && text.ends_with("done"), "{text}");
     assert!(!reset);
     // The client's wish is about its connection; the one to the app is kept.
-    let mut client = Raw::connect(hops.addr).await;
-    client.send(format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host)).await;
+    let mut client = Raw::connect(way.traffic).await;
+    client.send(format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", way.host())).await;
     client.until("done").await;
     let received = app.received();
     assert!(received.len() == 1 && !received[0].contains("close"), "{received:?}");
@@ -197,14 +183,13 @@ async fn a_connection_lasts_for_thousands_of_requests(setup: Setup) {
     // More bytes of heads than one response may send before it: what is bounded for one request starts anew with the
     // next, also when each answer comes in one read.
     const REQUESTS: usize = 2_000;
-    let lab = Lab::new();
     let fields = "x: ".to_owned() + &"y".repeat(400);
     let answer = format!("HTTP/1.1 200 OK\r\n{fields}\r\ncontent-length: 4\r\n\r\ndone");
     let app = RawApp::answering(answer.leak()).await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let mut wire = Wire::open(hops.addr, false).await.unwrap();
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut wire = Wire::open(way.traffic, false).await.unwrap();
     for n in 0..REQUESTS {
-        let reply = wire.send(Call::get(&hops.host, "/")).await.unwrap();
+        let reply = wire.send(way.get("/")).await.unwrap();
         assert_eq!(reply.status, 200, "request {n}: {reply}");
     }
     assert_eq!(app.received().len(), 1, "over one connection");

@@ -2,8 +2,7 @@
 
 use std::process::Output;
 
-use crate::h2_front::Hop;
-use crate::support::LONG;
+use crate::support::{LONG, Setup, Way};
 
 async fn run(program: &str, args: &[&str]) -> String {
     let child = tokio::process::Command::new(program).args(args).kill_on_drop(true).output();
@@ -16,42 +15,39 @@ async fn run(program: &str, args: &[&str]) -> String {
 
 #[tokio::test]
 async fn h2load_sees_every_request_succeed() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         for (protocol, limit) in [("http1", 4), ("h2c", 0)] {
-            let front = hop.setup().protocol(protocol).limit(limit).testapp().await;
+            let way = Way::through(setup).protocol(protocol).limit(limit).cold().start().await;
             let (url, authority) =
-                (format!("http://{}/", front.addr), format!(":authority: {}", front.host()));
+                (format!("http://{}/", way.traffic), format!(":authority: {}", way.host()));
             let text =
                 run("h2load", &["-n", "4000", "-c", "8", "-m", "20", "-t", "1", "-H", &authority, &url])
                     .await;
             let expected = "requests: 4000 total, 4000 started, 4000 done, 4000 succeeded, 0 failed, 0 errored, 0 timeout";
-            assert!(text.contains(expected), "{hop:?} {protocol}: {text}");
-            assert!(
-                text.contains("status codes: 4000 2xx, 0 3xx, 0 4xx, 0 5xx"),
-                "{hop:?} {protocol}: {text}"
-            );
-            front.settled().await;
+            assert!(text.contains(expected), "{way} {protocol}: {text}");
+            assert!(text.contains("status codes: 4000 2xx, 0 3xx, 0 4xx, 0 5xx"), "{way} {protocol}: {text}");
+            way.idle().await;
         }
     }
 }
 
 #[tokio::test]
 async fn nghttp_gets_pages_and_uploads() {
-    for hop in Hop::ALL {
-        let front = hop.setup().testapp().await;
-        let (url, authority) = (format!("http://{}", front.addr), format!(":authority: {}", front.host()));
-        let file = front.lab.text_path("upload");
+    for setup in Setup::ALL {
+        let way = Way::through(setup).cold().start().await;
+        let (url, authority) = (format!("http://{}", way.traffic), format!(":authority: {}", way.host()));
+        let file = way.lab.text_path("upload");
         std::fs::write(&file, vec![b'x'; 3 << 20]).unwrap();
         let sink = format!("{url}/sink");
         let text = run("nghttp", &["-v", "-d", &file, "-H", &authority, &sink]).await;
-        assert!(text.contains(":status: 200") && text.contains("3145728"), "{hop:?}: {text}");
+        assert!(text.contains(":status: 200") && text.contains("3145728"), "{way}: {text}");
         let trailers = format!("{url}/trailers");
         let text = run("nghttp", &["-v", "-H", &authority, "-H", "te: trailers", &trailers]).await;
-        assert!(text.contains("x-checksum: 42"), "{hop:?}: {text}");
+        assert!(text.contains("x-checksum: 42"), "{way}: {text}");
         // Eight small windows' worth: flow control with a client that opens 2^14 at a time.
         let big = format!("{url}/bytes?n=5000000");
         let text = run("nghttp", &["-n", "-s", "-w", "14", "-W", "14", "-H", &authority, &big]).await;
-        assert!(text.contains("200") && text.contains("4M"), "{hop:?}: {text}");
-        front.settled().await;
+        assert!(text.contains("200") && text.contains("4M"), "{way}: {text}");
+        way.idle().await;
     }
 }

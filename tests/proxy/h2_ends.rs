@@ -8,13 +8,12 @@ use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use crate::h2_apps::{Asked, Count, h2_connections, h2_only, listen};
-use crate::h2_front::Hop;
 use crate::h2_raw::{END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, RawH2, frame, request};
-use crate::support::{Call, Raw, SOON, holds, wait_until};
+use crate::support::{Raw, SOON, Setup, Way, holds, wait_until};
 
 #[tokio::test]
 async fn a_refused_stream_is_sent_once_more_and_no_more() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let (seen, bodies) = (Count::default(), Count::default());
         let (count, whole) = (seen.clone(), bodies.clone());
         let app = h2_only(move |asked: Asked| {
@@ -28,20 +27,23 @@ async fn a_refused_stream_is_sent_once_more_and_no_more() {
             }
         })
         .await;
-        let front = hop.setup().protocol("h2c").app(app).await;
-        let reply = Call::post(&front.host(), "/once", "the body").send(front.addr).await.unwrap();
-        assert_eq!((reply.status, reply.text()), (200, "the body".into()), "{hop:?}: {reply}");
-        assert_eq!((seen.get(), bodies.get()), (2, 1), "{hop:?}");
-        let never = Call::post(&front.host(), "/never", "x").send(front.addr).await.unwrap();
-        assert!(never.error(502, "app").contains("refused"), "{hop:?}: {never}");
-        assert_eq!(seen.get(), 4, "{hop:?}");
-        front.settled().await;
+        let way = Way::through(setup).protocol("h2c").at(app).start().await;
+        let reply = way.post("/once", "the body").send(way.traffic).await.unwrap();
+        assert_eq!((reply.status, reply.text()), (200, "the body".into()), "{way}: {reply}");
+        assert_eq!((seen.get(), bodies.get()), (2, 1), "{way}");
+        let never = way.post("/never", "x").send(way.traffic).await.unwrap();
+        assert!(never.error(502, "app").contains("refused"), "{way}: {never}");
+        assert_eq!(seen.get(), 4, "{way}");
+        // The hop next to the app counts them.
+        let retries = if setup == Setup::Both { 0.0 } else { 2.0 };
+        assert_eq!(way.metric("pilotlight_retries_total").await, retries, "{way}");
+        way.idle().await;
     }
 }
 
 #[tokio::test]
 async fn a_goaway_lets_what_runs_finish_and_the_rest_go_elsewhere() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let (open, gate) = tokio::sync::watch::channel(false);
         let held = Count::default();
         let holds_on = held.clone();
@@ -69,27 +71,27 @@ async fn a_goaway_lets_what_runs_finish_and_the_rest_go_elsewhere() {
             }
         })
         .await;
-        let front = hop.setup().protocol("h2c").app(app).await;
-        let hold = tokio::spawn(front.get("/hold").send(front.addr));
+        let way = Way::through(setup).protocol("h2c").at(app).start().await;
+        let hold = way.send(way.get("/hold"));
         wait_until(SOON, "one is held", async || holds(held.get() == 1, held.get())).await;
-        assert_eq!(front.get("/leave").send(front.addr).await.unwrap().text(), "leaving");
+        assert_eq!(way.get("/leave").send(way.traffic).await.unwrap().text(), "leaving");
         wait_until(SOON, "new requests use a new connection", async || {
-            let reply = front.get("/").send(front.addr).await.unwrap();
-            assert_eq!(reply.status, 200, "{hop:?}: {reply}");
+            let reply = way.get("/").send(way.traffic).await.unwrap();
+            assert_eq!(reply.status, 200, "{way}: {reply}");
             holds(reply.text() == "new", reply)
         })
         .await;
         assert!(!hold.is_finished());
         open.send(true).unwrap();
-        assert_eq!(hold.await.unwrap().unwrap().text(), "held", "{hop:?}");
-        front.settled().await;
+        assert_eq!(hold.await.unwrap().unwrap().text(), "held", "{way}");
+        way.idle().await;
     }
 }
 
 #[tokio::test]
 async fn streams_above_the_last_of_a_goaway_are_sent_again() {
     // Takes two requests, then says that it processed only the first and answers that.
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let app = listen(|number, stream| async move {
             if number > 0 {
                 let Ok(mut streams) = h2::server::handshake(stream).await else { return };
@@ -110,21 +112,21 @@ async fn streams_above_the_last_of_a_goaway_are_sent_again() {
             while raw.until_any(&[]).await.is_some() {}
         })
         .await;
-        let front = hop.setup().protocol("h2c").app(app).await;
+        let way = Way::through(setup).protocol("h2c").at(app).start().await;
         let mut calls = JoinSet::new();
         for body in ["one", "two"] {
-            calls.spawn(Call::post(&front.host(), "/", body).send(front.addr));
+            calls.spawn(way.post("/", body).send(way.traffic));
         }
         let replies = calls.join_all().await;
         let mut codes: Vec<_> = replies.iter().map(|reply| reply.as_ref().unwrap().status).collect();
         codes.sort_unstable();
-        assert_eq!(codes, [200, 204], "{hop:?}: {replies:?}");
+        assert_eq!(codes, [200, 204], "{way}: {replies:?}");
     }
 }
 
 #[tokio::test]
 async fn an_app_that_resets_in_the_middle_resets_the_client_with_its_code() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let app = h2_only(|mut asked: Asked| async move {
             let Ok(mut send) = asked.answer.send_response(http::Response::new(()), false) else { return };
             send.send_data(Bytes::from_static(b"some"), false).unwrap();
@@ -133,47 +135,44 @@ async fn an_app_that_resets_in_the_middle_resets_the_client_with_its_code() {
             send.send_reset(Reason::ENHANCE_YOUR_CALM);
         })
         .await;
-        let front = hop.setup().protocol("h2c").app(app).await;
-        let mut raw = RawH2::connect(front.addr, &[]).await;
-        raw.request(1, 0, &request("POST", &front.host(), "/", &[])).await;
+        let way = Way::through(setup).protocol("h2c").at(app).start().await;
+        let mut raw = RawH2::connect(way.traffic, &[]).await;
+        raw.request(1, 0, &request("POST", &way.host(), "/", &[])).await;
         let data = raw.until(super::h2_raw::DATA).await;
         assert_eq!(data.payload, b"some");
         raw.send(frame(super::h2_raw::DATA, 0, 1, b"go on")).await.unwrap();
         let reset = raw.until(RST_STREAM).await;
         let expected = u32::from(Reason::ENHANCE_YOUR_CALM);
         // Between the hops of "both" HTTP/2 is spoken as well.
-        assert_eq!((reset.stream, reset.code()), (1, expected), "{hop:?}");
+        assert_eq!((reset.stream, reset.code()), (1, expected), "{way}");
         // An HTTP/1 client sees no clean end.
-        let mut h1 = Raw::connect(front.addr).await;
-        h1.send(format!("POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: 9\r\n\r\n", front.host())).await;
+        let mut h1 = Raw::connect(way.traffic).await;
+        h1.send(format!("POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: 9\r\n\r\n", way.host())).await;
         h1.until("some").await;
         h1.send("go on").await;
         let (all, _) = h1.closed().await;
-        assert!(
-            all.starts_with("HTTP/1.1 200") && !all.contains("\r\n0\r\n"),
-            "{hop:?}: a clean end: {all:?}"
-        );
-        front.settled().await;
+        assert!(all.starts_with("HTTP/1.1 200") && !all.contains("\r\n0\r\n"), "{way}: a clean end: {all:?}");
+        way.idle().await;
     }
 }
 
 #[tokio::test]
 async fn an_app_that_resets_before_its_answer_is_502() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let app = h2_only(|asked: Asked| async move { asked.refuse(Reason::INTERNAL_ERROR) }).await;
-        let front = hop.setup().protocol("h2c").app(app).await;
+        let way = Way::through(setup).protocol("h2c").at(app).start().await;
         for h2 in [false, true] {
-            let call = front.get("/");
-            let reply = if h2 { call.h2() } else { call }.send(front.addr).await.unwrap();
-            assert!(reply.error(502, "app").contains("internal error"), "{hop:?}: {reply}");
+            let call = way.get("/");
+            let reply = if h2 { call.h2() } else { call }.send(way.traffic).await.unwrap();
+            assert!(reply.error(502, "app").contains("internal error"), "{way}: {reply}");
         }
-        front.settled().await;
+        way.idle().await;
     }
 }
 
 #[tokio::test]
 async fn a_client_that_resets_resets_the_app() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let (asked_for, reset) = (Count::default(), std::sync::Arc::new(parking_lot::Mutex::new(None)));
         let (seen, code) = (asked_for.clone(), reset.clone());
         let app = h2_only(move |mut asked: Asked| {
@@ -185,39 +184,35 @@ async fn a_client_that_resets_resets_the_app() {
             }
         })
         .await;
-        let front = hop.setup().protocol("h2c").app(app).await;
-        let mut raw = RawH2::connect(front.addr, &[]).await;
-        raw.request(1, 0, &request("POST", &front.host(), "/", &[])).await;
+        let way = Way::through(setup).protocol("h2c").at(app).start().await;
+        let mut raw = RawH2::connect(way.traffic, &[]).await;
+        raw.request(1, 0, &request("POST", &way.host(), "/", &[])).await;
         wait_until(SOON, "the app has it", async || holds(asked_for.get() == 1, "not yet")).await;
         raw.send(frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes())).await.unwrap();
         wait_until(SOON, "the app's stream is reset", async || holds(reset.lock().is_some(), "not yet"))
             .await;
-        assert_eq!(*reset.lock(), Some(Reason::CANCEL), "{hop:?}");
-        front.settled().await;
+        assert_eq!(*reset.lock(), Some(Reason::CANCEL), "{way}");
+        way.idle().await;
 
         // An HTTP/1 app's connection is closed.
-        let front = hop.setup().protocol("http1").testapp().await;
-        let gate = front.lab.gate("never");
-        let mut raw = RawH2::connect(front.addr, &[]).await;
-        let head = request("GET", &front.host(), &format!("/hold?file={gate}"), &[("x-request-id", "held")]);
+        let way = Way::through(setup).protocol("http1").start().await;
+        let gate = way.lab.gate("never");
+        let mut raw = RawH2::connect(way.traffic, &[]).await;
+        let head = request("GET", &way.host(), &format!("/hold?file={gate}"), &[("x-request-id", "held")]);
         raw.request(1, END_STREAM, &head).await;
-        wait_until(SOON, "the app has it", async || holds(front.lab.reached("app", "held"), "no")).await;
+        way.reached("held").await;
         raw.send(frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes())).await.unwrap();
-        wait_until(SOON, "the app sees it go", async || {
-            let done = front.lab.events("app", "done");
-            holds(done.iter().any(|done| done.id.as_deref() == Some("held")), done.len())
-        })
-        .await;
+        way.done("held").await;
         // The connection of the client is none the worse.
-        raw.request(3, END_STREAM, &request("GET", &front.host(), "/", &[])).await;
+        raw.request(3, END_STREAM, &request("GET", &way.host(), "/", &[])).await;
         assert_eq!(raw.until(HEADERS).await.stream, 3);
-        front.settled().await;
+        way.idle().await;
     }
 }
 
 #[tokio::test]
 async fn a_broken_shared_connection_fails_its_streams_once_and_is_replaced() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let (cut, cutter) = tokio::sync::watch::channel(false);
         let held = Count::default();
         let seen = held.clone();
@@ -244,43 +239,43 @@ async fn a_broken_shared_connection_fails_its_streams_once_and_is_replaced() {
             }
         })
         .await;
-        let front = hop.setup().protocol("h2c").app(app).await;
+        let way = Way::through(setup).protocol("h2c").at(app).start().await;
         let mut calls = JoinSet::new();
         for i in 0..5 {
-            let call = Call::post(&front.host(), "/hold", "x");
-            calls.spawn(if i % 2 == 0 { call } else { call.h2() }.send(front.addr));
+            let call = way.post("/hold", "x");
+            calls.spawn(if i % 2 == 0 { call } else { call.h2() }.send(way.traffic));
         }
         wait_until(SOON, "all are held", async || holds(held.get() == 5, held.get())).await;
         cut.send(true).unwrap();
         for reply in calls.join_all().await {
             reply.unwrap().error(502, "app");
         }
-        assert_eq!(held.get(), 5, "{hop:?}: sent again");
+        assert_eq!(held.get(), 5, "{way}: sent again");
         wait_until(SOON, "a new connection serves", async || {
-            let reply = front.get("/").send(front.addr).await.unwrap();
+            let reply = way.get("/").send(way.traffic).await.unwrap();
             holds(reply.status == 200, reply)
         })
         .await;
-        front.settled().await;
+        way.idle().await;
     }
 }
 
 #[tokio::test]
 async fn a_drain_says_goaway_and_finishes_what_runs() {
-    for hop in Hop::ALL {
-        let mut front = hop.setup().testapp().await;
-        let gate = front.lab.gate("end");
-        let mut raw = RawH2::connect(front.addr, &[]).await;
-        let hold = request("GET", &front.host(), &format!("/hold?file={gate}"), &[("x-request-id", "held")]);
+    for setup in Setup::ALL {
+        let mut way = Way::through(setup).start().await;
+        let gate = way.lab.gate("end");
+        let mut raw = RawH2::connect(way.traffic, &[]).await;
+        let hold = request("GET", &way.host(), &format!("/hold?file={gate}"), &[("x-request-id", "held")]);
         raw.request(1, END_STREAM, &hold).await;
-        wait_until(SOON, "it is at the app", async || holds(front.lab.reached("app", "held"), "no")).await;
-        front.program().signal(Signal::TERM);
+        way.reached("held").await;
+        way.front().signal(Signal::TERM);
         let goaway = raw.until(GOAWAY).await;
-        assert_eq!(goaway.code(), 0, "{hop:?}");
+        assert_eq!(goaway.code(), 0, "{way}");
         gate.open();
-        assert_eq!(raw.until(HEADERS).await.stream, 1, "{hop:?}");
+        assert_eq!(raw.until(HEADERS).await.stream, 1, "{way}");
         while raw.until_any(&[PING]).await.is_some() {}
-        assert_eq!(front.program().wait(SOON).await, 0, "{hop:?}");
+        assert_eq!(way.front().wait(SOON).await, 0, "{way}");
     }
 }
 
@@ -288,15 +283,14 @@ async fn a_drain_says_goaway_and_finishes_what_runs() {
 async fn an_app_whose_host_vanished_is_noticed() {
     // The app's socket drops every packet from now on, as a host without power does: no FIN, no reset.
     let dead = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/proxy/py/dead_peer.py");
-    let lab = crate::support::Lab::new();
-    let front =
-        Hop::QueueProxy.setup().protocol("h2c").command(lab, &format!("python3 {dead} APP_PORT")).await;
+    let way = Way::through(Setup::QueueProxy).protocol("h2c").app(&["python3", dead, "$(PORT)"]);
+    let way = way.cold().start().await;
     let started = std::time::Duration::from_secs(90);
-    let reply = tokio::time::timeout(started, front.get("/").send(front.addr)).await;
+    let reply = tokio::time::timeout(started, way.get("/").send(way.traffic)).await;
     let reply = reply.expect("noticed long before the response-start timeout").unwrap();
     reply.error(502, "app");
     // The next one gets a new connection, which works.
-    let next = tokio::time::timeout(Duration::from_mins(1), front.get("/").send(front.addr)).await;
+    let next = tokio::time::timeout(Duration::from_mins(1), way.get("/").send(way.traffic)).await;
     assert_eq!(next.unwrap().unwrap().status, 204);
 }
 

@@ -6,20 +6,46 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use crate::h2_apps::{Asked, Count, h2_connections, h2_only};
-use crate::h2_front::Hop;
-use crate::h2_raw::{DATA, GOAWAY, HEADERS, PING, RST_STREAM, RawH2, frame, request};
-use crate::support::{Call, SOON, Wire, holds, rss_bytes, wait_until};
+use crate::h2_raw::{DATA, END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, RawH2, frame, request};
+use crate::support::{NAME, SOON, Setup, Way, Wire, holds, rss_bytes, wait_until};
 
 const INITIAL_WINDOW_SIZE: u16 = 4;
 
 #[tokio::test]
+async fn each_stream_holds_a_slot_of_its_own() {
+    for setup in Setup::ALL {
+        let way = Way::through(setup).args(&["--limit", "2"]).limit(2).start().await;
+        let gate = way.lab.gate("end");
+        let get = |path: &str, id: &str| request("GET", &way.host(), path, &[("x-request-id", id)]);
+        let mut raw = RawH2::connect(way.traffic, &[]).await;
+        for (stream, id) in [(1, "one"), (3, "two")] {
+            raw.request(stream, END_STREAM, &get(&format!("/hold?file={gate}"), id)).await;
+            way.reached(id).await;
+        }
+        // The connection has both slots: its third stream waits as another connection's would.
+        raw.request(5, END_STREAM, &get("/", "three")).await;
+        way.queued(1).await;
+        assert_eq!(way.metric("pilotlight_service_in_flight").await, 2.0, "{way}");
+        gate.open();
+        let mut answered = Vec::new();
+        for _ in 0..3 {
+            answered.push(raw.until(HEADERS).await.stream);
+        }
+        answered.sort_unstable();
+        assert_eq!(answered, [1, 3, 5], "{way}");
+        assert_eq!(way.lab.events(NAME, "violation").len(), 0, "{way}");
+        way.idle().await;
+    }
+}
+
+#[tokio::test]
 async fn a_client_gets_no_more_than_its_window() {
-    for hop in Hop::ALL {
-        let mut front = hop.setup().testapp().await;
-        assert_eq!(front.get("/").send(front.addr).await.unwrap().status, 200);
-        let before = rss_bytes(front.program().pid());
-        let mut raw = RawH2::connect(front.addr, &[(INITIAL_WINDOW_SIZE, 0)]).await;
-        raw.request(1, 1, &request("GET", &front.host(), "/bytes?n=1073741824", &[])).await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).start().await;
+        assert_eq!(way.get("/").send(way.traffic).await.unwrap().status, 200);
+        let before = rss_bytes(way.pid());
+        let mut raw = RawH2::connect(way.traffic, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+        raw.request(1, 1, &request("GET", &way.host(), "/bytes?n=1073741824", &[])).await;
         raw.until(HEADERS).await;
         for more in [1, 999, 20_000] {
             raw.window(1, more).await;
@@ -29,22 +55,22 @@ async fn a_client_gets_no_more_than_its_window() {
                 assert!(!data.payload.is_empty());
                 got += data.payload.len() as u32;
             }
-            assert_eq!(got, more, "{hop:?}");
+            assert_eq!(got, more, "{way}");
             // Frames come in order: whatever would be too much would come before the answer to this.
             raw.send(frame(PING, 0, 0, &[7; 8])).await.unwrap();
             let pong = raw.until_any(&[PING, DATA]).await.unwrap();
-            assert_eq!((pong.kind, pong.flags), (PING, 1), "{hop:?}: more than the window");
+            assert_eq!((pong.kind, pong.flags), (PING, 1), "{way}: more than the window");
         }
-        let grown = rss_bytes(front.program().pid()).saturating_sub(before);
-        assert!(grown < 16 << 20, "{hop:?}: grew by {grown} bytes for a client that reads nothing");
+        let grown = rss_bytes(way.pid()).saturating_sub(before);
+        assert!(grown < 16 << 20, "{way}: grew by {grown} bytes for a client that reads nothing");
         drop(raw);
-        front.settled().await;
+        way.idle().await;
     }
 }
 
 #[tokio::test]
 async fn an_app_that_does_not_read_holds_the_sender_back() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let (release, gate) = tokio::sync::watch::channel(false);
         let app = h2_only(move |mut asked: Asked| {
             let mut gate = gate.clone();
@@ -60,9 +86,9 @@ async fn an_app_that_does_not_read_holds_the_sender_back() {
             }
         })
         .await;
-        let front = hop.setup().protocol("h2c").app(app).await;
+        let way = Way::through(setup).protocol("h2c").at(app).start().await;
         let sent = Count::default();
-        let upload = tokio::spawn(upload(front.addr, front.host(), 32 << 20, sent.clone()));
+        let upload = tokio::spawn(upload(way.traffic, way.host(), 32 << 20, sent.clone()));
         let (mut last, mut same) = (0, 0);
         wait_until(SOON, "the sender is held back", async || {
             same = if sent.get() == last && last > 0 { same + 1 } else { 0 };
@@ -71,10 +97,10 @@ async fn an_app_that_does_not_read_holds_the_sender_back() {
         })
         .await;
         // In pieces of 16 KiB: windows and buffers of each hop, not the whole.
-        assert!(last < 8 << 6, "{hop:?}: {last} pieces were taken");
+        assert!(last < 8 << 6, "{way}: {last} pieces were taken");
         release.send(true).unwrap();
-        assert_eq!(upload.await.unwrap(), 200, "{hop:?}");
-        front.settled().await;
+        assert_eq!(upload.await.unwrap(), 200, "{way}");
+        way.idle().await;
     }
 }
 
@@ -101,9 +127,9 @@ async fn upload(to: std::net::SocketAddr, host: String, bytes: usize, sent: Coun
 #[tokio::test]
 async fn uploads_that_wait_do_not_stall_the_one_that_has_the_slot() {
     const UPLOADS: usize = 40;
-    for hop in Hop::ALL {
-        let front = hop.setup().protocol("http1").limit(1).testapp().await;
-        let stream = tokio::net::TcpStream::connect(front.addr).await.unwrap();
+    for setup in Setup::ALL {
+        let way = Way::through(setup).protocol("http1").limit(1).cold().start().await;
+        let stream = tokio::net::TcpStream::connect(way.traffic).await.unwrap();
         stream.set_nodelay(true).unwrap();
         // One connection for all, as a gateway has.
         let builder = h2::client::Builder::new();
@@ -112,7 +138,7 @@ async fn uploads_that_wait_do_not_stall_the_one_that_has_the_slot() {
         let mut calls = JoinSet::new();
         for _ in 0..UPLOADS {
             let mut client = client.clone().ready().await.unwrap();
-            let request = http::Request::post(format!("http://{}/sink", front.host())).body(()).unwrap();
+            let request = http::Request::post(format!("http://{}/sink", way.host())).body(()).unwrap();
             let (answer, mut body) = client.send_request(request, false).unwrap();
             calls.spawn(async move {
                 body.send_data(Bytes::from(vec![0; 1 << 20]), true).unwrap();
@@ -120,35 +146,35 @@ async fn uploads_that_wait_do_not_stall_the_one_that_has_the_slot() {
             });
         }
         let all = tokio::time::timeout(SOON, calls.join_all());
-        let all = all.await.unwrap_or_else(|_| panic!("{hop:?}: uploads stalled"));
-        assert!(all.iter().all(|status| matches!(status, Ok(200))), "{hop:?}: {all:?}");
-        front.settled().await;
+        let all = all.await.unwrap_or_else(|_| panic!("{way}: uploads stalled"));
+        assert!(all.iter().all(|status| matches!(status, Ok(200))), "{way}: {all:?}");
+        way.idle().await;
     }
 }
 
 #[tokio::test]
 async fn clients_that_do_not_read_do_not_stall_others_at_an_http2_app() {
-    for hop in Hop::ALL {
-        let front = hop.setup().protocol("h2c").testapp().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).protocol("h2c").start().await;
         let mut unread = Vec::new();
         for _ in 0..100 {
-            let mut raw = RawH2::connect(front.addr, &[(INITIAL_WINDOW_SIZE, 0)]).await;
-            raw.request(1, 1, &request("GET", &front.host(), "/bytes?n=10000000", &[])).await;
+            let mut raw = RawH2::connect(way.traffic, &[(INITIAL_WINDOW_SIZE, 0)]).await;
+            raw.request(1, 1, &request("GET", &way.host(), "/bytes?n=10000000", &[])).await;
             raw.until(HEADERS).await;
             unread.push(raw);
         }
-        let big = front.get("/bytes?n=20000000").open(front.addr).await.unwrap();
+        let big = way.get("/bytes?n=20000000").open(way.traffic).await.unwrap();
         let read = tokio::time::timeout(SOON, big.count()).await;
-        assert_eq!(read.unwrap_or_else(|_| panic!("{hop:?}: stalled")).unwrap(), 20_000_000);
+        assert_eq!(read.unwrap_or_else(|_| panic!("{way}: stalled")).unwrap(), 20_000_000);
         drop(unread);
-        front.settled().await;
+        way.idle().await;
     }
 }
 
 #[tokio::test]
 async fn an_app_with_few_streams_gets_more_connections() {
     // Two streams a connection: six requests at once need three, and a seventh is not lost either.
-    for hop in [Hop::QueueProxy, Hop::Both] {
+    for setup in Setup::ALL {
         let (together, gate) = (Count::default(), tokio::sync::watch::channel(false));
         let (open, closed) = gate;
         let seen = together.clone();
@@ -173,53 +199,53 @@ async fn an_app_with_few_streams_gets_more_connections() {
             }
         })
         .await;
-        let front = hop.setup().protocol("h2c").app(app).await;
-        assert_eq!(front.get("/first").send(front.addr).await.unwrap().status, 200);
+        let way = Way::through(setup).protocol("h2c").at(app).start().await;
+        assert_eq!(way.get("/first").send(way.traffic).await.unwrap().status, 200);
         let mut calls = JoinSet::new();
         for _ in 0..6 {
-            calls.spawn(front.get("/").send(front.addr));
+            calls.spawn(way.get("/").send(way.traffic));
         }
         wait_until(SOON, "all six are at the app", async || holds(together.get() == 7, together.get())).await;
         open.send(true).unwrap();
-        assert!(calls.join_all().await.into_iter().all(|reply| reply.unwrap().status == 200), "{hop:?}");
+        assert!(calls.join_all().await.into_iter().all(|reply| reply.unwrap().status == 200), "{way}");
     }
 }
 
 #[tokio::test]
 async fn streams_and_heads_are_limited() {
-    for hop in Hop::ALL {
-        let front = hop.setup().testapp().await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).start().await;
         // A head beyond the limit: 431 or a reset of that stream, and the connection goes on.
-        let mut wire = Wire::open(front.addr, true).await.unwrap();
-        let big = front.get("/").h2();
+        let mut wire = Wire::open(way.traffic, true).await.unwrap();
+        let big = way.get("/").h2();
         let big = (0..100).fold(big, |call, i| call.header(&format!("x-{i}"), &"v".repeat(1000)));
         match wire.send(big).await {
-            Ok(reply) => assert_eq!(reply.status, 431, "{hop:?}: {reply}"),
-            Err(reset) => panic!("{hop:?}: {reset}"),
+            Ok(reply) => assert_eq!(reply.status, 431, "{way}: {reply}"),
+            Err(reset) => panic!("{way}: {reset}"),
         }
-        assert_eq!(wire.send(front.get("/").h2()).await.unwrap().status, 200);
+        assert_eq!(wire.send(way.get("/").h2()).await.unwrap().status, 200);
         // More streams than allowed: the one above is refused, those below live.
-        let gate = front.lab.gate("go");
-        let mut raw = RawH2::connect(front.addr, &[]).await;
-        let hold = request("GET", &front.host(), &format!("/hold?file={gate}"), &[]);
+        let gate = way.lab.gate("go");
+        let mut raw = RawH2::connect(way.traffic, &[]).await;
+        let hold = request("GET", &way.host(), &format!("/hold?file={gate}"), &[]);
         for n in 0..257 {
             raw.request(2 * n + 1, 1, &hold).await;
         }
         let refused = raw.until_any(&[RST_STREAM, GOAWAY]).await.unwrap();
-        assert_eq!((refused.kind, refused.stream, refused.code()), (RST_STREAM, 513, 7), "{hop:?}");
+        assert_eq!((refused.kind, refused.stream, refused.code()), (RST_STREAM, 513, 7), "{way}");
         gate.open();
         for _ in 0..256 {
             raw.until(HEADERS).await;
         }
         drop(raw);
-        front.settled().await;
+        way.idle().await;
     }
 }
 
 #[tokio::test]
 async fn a_connection_that_takes_no_streams_for_good_is_left() {
     // GOAWAY right after the first answer, on every connection: each request needs a new one, and none is lost.
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let app = h2_connections(|_, mut streams| async move {
             let Some(Ok((request, answer))) = streams.accept().await else { return };
             Asked { request, answer }.ok("ok");
@@ -230,16 +256,16 @@ async fn a_connection_that_takes_no_streams_for_good_is_left() {
             }
         })
         .await;
-        let front = hop.setup().protocol("h2c").app(app).await;
+        let way = Way::through(setup).protocol("h2c").at(app).start().await;
         let mut calls = JoinSet::new();
         for i in 0..30 {
-            let call = Call::post(&front.host(), "/", format!("body {i}"));
-            calls.spawn(call.send(front.addr));
+            let call = way.post("/", format!("body {i}"));
+            calls.spawn(call.send(way.traffic));
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         for reply in calls.join_all().await {
             let reply = reply.unwrap();
-            assert_eq!(reply.status, 200, "{hop:?}: {reply}");
+            assert_eq!(reply.status, 200, "{way}: {reply}");
         }
     }
 }

@@ -32,12 +32,10 @@ async fn beats(stream: &mut Open, n: usize) {
 }
 
 async fn outcomes(serve: &Serve, outcome: &str, n: u32) {
-    let series = format!(
-        "pilotlight_heartbeat_streams_total{{namespace=\"default\",outcome=\"{outcome}\",service=\"llm\"}} {n}"
-    );
-    wait_until(SOON, &series, async || {
-        let text = serve.admin("/metrics").await.text();
-        holds(text.contains(&series), text)
+    let series = format!("pilotlight_heartbeat_streams_total{{outcome=\"{outcome}\"}}");
+    wait_until(SOON, format!("{series} is {n}"), async || {
+        let counted = serve.metric(&series).await;
+        holds(counted == f64::from(n), counted)
     })
     .await;
 }
@@ -147,8 +145,7 @@ async fn what_fails_after_comments_is_aborted() {
     assert!(text.starts_with("HTTP/1.1 200 OK") && text.contains(": waiting for a replica"), "{text}");
     assert!(!text.ends_with("\r\n0\r\n\r\n") && !text.contains("cannot"), "no clean end, no text: {text}");
     outcomes(&serve, "aborted", 1).await;
-    let metrics = serve.admin("/metrics").await.text();
-    assert!(metrics.contains("reason=\"cannot_start\""), "{metrics}");
+    assert!(serve.metric("pilotlight_refused_total{reason=\"cannot_start\"}").await >= 1.0);
 }
 
 #[tokio::test]

@@ -3,44 +3,43 @@
 use std::process::Command;
 use std::time::Duration;
 
+use crate::h2_raw::{DATA, END_STREAM, GOAWAY, HEADERS, RST_STREAM, RawH2, SETTINGS, frame, request};
 use crate::support::{
-    App, Call, Hops, Lab, Options, Program, Raw, RawApp, SOON, Setup, Wire, holds, rss_bytes, testapp,
-    wait_until,
+    Call, Lab, Program, Raw, RawApp, SOON, Setup, Way, Wire, holds, rss_bytes, testapp, wait_until,
 };
 
 on_each_setup!(
     a_head_that_does_not_come_ends_the_connection,
     a_slow_response_is_no_rest,
+    a_resting_http_2_connection_is_told_to_go,
     too_large_heads_are_431_and_too_long_targets_414,
-    at_the_limit_connections_wait_to_be_accepted,
+    at_the_limit_newcomers_wait_until_one_rests,
     an_idle_connection_is_small,
 );
 
 async fn a_head_that_does_not_come_ends_the_connection(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::echoing().await;
     let flags = ["--header-timeout", "500ms", "--keep-alive-timeout", "1s"];
-    let options = Options { flags: &flags, ..Options::default() };
-    let hops = Hops::start_with(&lab, setup, App::At(app.addr), options).await;
-    let line = format!("GET /x HTTP/1.1\r\nhost: {}\r\n", hops.host);
+    let way = Way::through(setup).at(app.addr).flags(&flags).start().await;
+    let line = format!("GET /x HTTP/1.1\r\nhost: {}\r\n", way.host());
     // Nothing at all, half a head, half a preface of HTTP/2, an empty line.
     for beginning in ["", line.as_str(), "PRI * HT", "\r\n"] {
-        let mut client = Raw::connect(hops.addr).await;
+        let mut client = Raw::connect(way.traffic).await;
         client.send(beginning).await;
         let (text, _) = client.closed().await;
         assert_eq!(text, "", "{beginning:?}");
     }
     // Byte after byte, without an end: each is progress, the head's time passes all the same.
-    let mut client = Raw::connect(hops.addr).await;
+    let mut client = Raw::connect(way.traffic).await;
     client.send(&line).await;
     wait_until(SOON, "the slow head is cut off", async || holds(!client.try_send("a").await, "open")).await;
     // The second head of a connection has its time too.
-    let mut client = Raw::connect(hops.addr).await;
+    let mut client = Raw::connect(way.traffic).await;
     client.send(format!("{line}\r\n{line}")).await;
     let (text, _) = client.closed().await;
     assert_eq!(text.matches("HTTP/1.1 200").count(), 1, "{text}");
     // A connection rests for a while, and is closed then.
-    let mut client = Raw::connect(hops.addr).await;
+    let mut client = Raw::connect(way.traffic).await;
     client.send(format!("{line}\r\n")).await;
     let (text, reset) = client.closed().await;
     assert!(text.ends_with("GET /x|") && !reset, "{text}");
@@ -48,22 +47,20 @@ async fn a_head_that_does_not_come_ends_the_connection(setup: Setup) {
 }
 
 async fn a_slow_response_is_no_rest(setup: Setup) {
-    let lab = Lab::new();
-    let gate = lab.gate("end");
     let flags = ["--header-timeout", "100ms", "--keep-alive-timeout", "100ms"];
-    let options = Options { flags: &flags, ..Options::default() };
-    let hops = Hops::start_with(&lab, setup, App::Testapp(&[]), options).await;
-    let mut held = Raw::connect(hops.addr).await;
-    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host);
+    let way = Way::through(setup).flags(&flags).start().await;
+    let gate = way.lab.gate("end");
+    let mut held = Raw::connect(way.traffic).await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: {}\r\n\r\n", way.host());
     held.send(get(&format!("/hold?file={gate}"))).await;
-    let mut stream = Raw::connect(hops.addr).await;
+    let mut stream = Raw::connect(way.traffic).await;
     stream.send(get(&format!("/sse?n=2&ms=1&hold={gate}"))).await;
     stream.until("data: 0").await;
-    let mut upload = Raw::connect(hops.addr).await;
-    upload.send(format!("POST /echo HTTP/1.1\r\nhost: {}\r\ncontent-length: 5\r\n\r\nhe", hops.host)).await;
+    let mut upload = Raw::connect(way.traffic).await;
+    upload.send(format!("POST /echo HTTP/1.1\r\nhost: {}\r\ncontent-length: 5\r\n\r\nhe", way.host())).await;
     // Meanwhile many connections are closed for their rest: the time has passed several times over.
     for _ in 0..5 {
-        let mut client = Raw::connect(hops.addr).await;
+        let mut client = Raw::connect(way.traffic).await;
         client.send(get("/")).await;
         client.closed().await;
     }
@@ -74,12 +71,46 @@ async fn a_slow_response_is_no_rest(setup: Setup) {
     upload.until("hello").await;
 }
 
+async fn a_resting_http_2_connection_is_told_to_go(setup: Setup) {
+    const TEXT: &[u8] = &[0x81, 0x81, 0, 0, 0, 0, b'x'];
+    let flags = ["--header-timeout", "200ms", "--keep-alive-timeout", "400ms"];
+    let way = Way::through(setup).flags(&flags).start().await;
+    let gate = way.lab.gate("end");
+    let mut busy = RawH2::connect(way.traffic, &[]).await;
+    let hold = request("GET", &way.host(), &format!("/hold?file={gate}"), &[("x-request-id", "held")]);
+    busy.request(1, END_STREAM, &hold).await;
+    way.reached("held").await;
+    let mut tunnel = RawH2::connect(way.traffic, &[]).await;
+    tunnel.until(SETTINGS).await;
+    let websocket = [(":protocol", "websocket"), ("sec-websocket-version", "13")];
+    tunnel.request(1, 0, &request("CONNECT", &way.host(), "/ws-echo", &websocket)).await;
+    assert_eq!(tunnel.until_any(&[HEADERS, RST_STREAM]).await.unwrap().kind, HEADERS);
+    // One that never asked for anything, and one whose request is answered: the time passes several times over.
+    for n in 0..4 {
+        let mut rests = RawH2::connect(way.traffic, &[]).await;
+        if n % 2 == 1 {
+            rests.request(1, END_STREAM, &request("GET", &way.host(), "/", &[])).await;
+            rests.until(HEADERS).await;
+        }
+        assert_eq!(rests.until(GOAWAY).await.code(), 0, "no error");
+        while rests.until_any(&[GOAWAY]).await.is_some() {}
+    }
+    tunnel.send(frame(DATA, 0, 1, TEXT)).await.unwrap();
+    let echo = tunnel.until_any(&[DATA, GOAWAY]).await.expect("a tunnel is no rest");
+    assert_eq!((echo.kind, &echo.payload[..]), (DATA, TEXT));
+    tunnel.send(frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes())).await.unwrap();
+    tunnel.until(GOAWAY).await;
+    gate.open();
+    let answer = busy.until_any(&[HEADERS, GOAWAY]).await.expect("a stream is no rest");
+    assert_eq!((answer.kind, answer.stream), (HEADERS, 1));
+    busy.until(GOAWAY).await;
+}
+
 async fn too_large_heads_are_431_and_too_long_targets_414(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::echoing().await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let way = Way::through(setup).at(app.addr).start().await;
     let head =
-        |target: &str, fields: &str| format!("GET {target} HTTP/1.1\r\nhost: {}\r\n{fields}\r\n", hops.host);
+        |target: &str, fields: &str| format!("GET {target} HTTP/1.1\r\nhost: {}\r\n{fields}\r\n", way.host());
     let one_large = head("/x", &format!("a: {}\r\n", "b".repeat(1 << 20)));
     let larger = head("/x", &format!("a: {}\r\n", "b".repeat(90_000)));
     let many = head("/x", &"a: b\r\n".repeat(1000));
@@ -92,26 +123,26 @@ async fn too_large_heads_are_431_and_too_long_targets_414(setup: Setup) {
         ("many large fields", &many_large),
         ("no end", &endless),
     ] {
-        refused(&hops, what, text, 431).await;
+        refused(&way, what, text, 431).await;
     }
     for length in [17_000, 65_000, 70_000, 1 << 20] {
         let target = format!("/{}", "a".repeat(length));
-        refused(&hops, &format!("a target of {length}"), &head(&target, ""), 414).await;
+        refused(&way, &format!("a target of {length}"), &head(&target, ""), 414).await;
         let no_end = format!("GET {target}");
-        refused(&hops, &format!("a target of {length} without an end"), &no_end, 414).await;
+        refused(&way, &format!("a target of {length} without an end"), &no_end, 414).await;
     }
-    let call = Call::get(&hops.host, &format!("/{}", "a".repeat(17_000)));
-    call.h2().send(hops.addr).await.unwrap().error(414, "");
+    let call = way.get(&format!("/{}", "a".repeat(17_000)));
+    call.h2().send(way.traffic).await.unwrap().error(414, "");
     assert!(app.received().is_empty(), "{:?}", app.received());
     // What is large but allowed passes.
-    let mut client = Raw::connect(hops.addr).await;
+    let mut client = Raw::connect(way.traffic).await;
     client.send(head(&format!("/{}", "a".repeat(15_000)), &format!("a: {}\r\n", "b".repeat(30_000)))).await;
     assert!(client.until("a|").await.starts_with("HTTP/1.1 200"));
 }
 
 /// Sends all of it, as a client that does not listen, and hears the answer all the same.
-async fn refused(hops: &Hops, what: &str, text: &str, status: u16) {
-    let mut client = Raw::connect(hops.addr).await;
+async fn refused(way: &Way, what: &str, text: &str, status: u16) {
+    let mut client = Raw::connect(way.traffic).await;
     client.try_send(text).await;
     let (answer, _) = client.closed().await;
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {answer:?}");
@@ -120,54 +151,60 @@ async fn refused(hops: &Hops, what: &str, text: &str, status: u16) {
     }
 }
 
-async fn at_the_limit_connections_wait_to_be_accepted(setup: Setup) {
-    let lab = Lab::new();
+async fn at_the_limit_newcomers_wait_until_one_rests(setup: Setup) {
     let app = RawApp::echoing().await;
-    let options = Options { flags: &["--max-connections", "3"], ..Options::default() };
-    let hops = Hops::start_with(&lab, setup, App::At(app.addr), options).await;
-    let get = format!("GET /x HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host);
+    let way = Way::through(setup).at(app.addr).flags(&["--max-connections", "3"]).start().await;
     let mut open = Vec::new();
-    for _ in 0..3 {
-        let mut client = Raw::connect(hops.addr).await;
-        client.send(&get).await;
-        client.until("GET /x|").await;
+    for n in 0..3 {
+        let mut client = Raw::connect(way.traffic).await;
+        let post = format!("POST /{n} HTTP/1.1\r\nhost: {}\r\ncontent-length: 2\r\n\r\na", way.host());
+        client.send(post).await;
+        wait_until(SOON, "the app has its beginning", async || {
+            let came = app.received().concat();
+            holds(came.contains(&format!("POST /{n} ")), came)
+        })
+        .await;
         open.push(client);
     }
-    // The kernel takes it, and nobody answers yet; those who are in are served.
-    let mut waits = Raw::connect(hops.addr).await;
-    waits.send(&get).await;
-    for client in &mut open {
-        client.forget();
-        client.send(&get).await;
-        client.until("GET /x|").await;
+    // The kernel takes it, and nobody answers yet.
+    let mut waits = Raw::connect(way.traffic).await;
+    waits.send(format!("GET /x HTTP/1.1\r\nhost: {}\r\n\r\n", way.host())).await;
+    // Admin has places of its own: this would fail.
+    for _ in 0..10 {
+        assert!(way.metric("process_open_fds").await > 0.0);
     }
     assert_eq!(waits.peek(), "");
-    drop(open.pop());
+    // The first that has nothing more to do makes room, and no other.
+    let mut rests = open.remove(1);
+    rests.send("b").await;
     waits.until("GET /x|").await;
-    // Admin has places of its own: `Hops::metric` would have failed.
-    assert!(hops.metric("process_open_fds", "").await > 0.0);
+    let (answer, reset) = rests.closed().await;
+    assert!(answer.ends_with("POST /1|ab") && !reset, "{answer}");
+    for client in &mut open {
+        client.send("b").await;
+        client.until("|ab").await;
+    }
 }
 
 async fn an_idle_connection_is_small(setup: Setup) {
     const CONNECTIONS: usize = 400;
     /// The bound of reference/engineering.md §4, kept by a debug build too. hyper's buffers are half of it.
     const MOST: u64 = 40 * 1000;
-    let lab = Lab::new();
     let app = RawApp::echoing().await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let get = format!("GET /x HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host);
+    let way = Way::through(setup).at(app.addr).start().await;
+    let get = format!("GET /x HTTP/1.1\r\nhost: {}\r\n\r\n", way.host());
     let mut open = Vec::new();
     let mut before = 0;
     for n in 0..CONNECTIONS + 20 {
         if n == 20 {
-            before = rss_bytes(hops.pid());
+            before = rss_bytes(way.pid());
         }
-        let mut client = Raw::connect(hops.addr).await;
+        let mut client = Raw::connect(way.traffic).await;
         client.send(&get).await;
         client.until("GET /x|").await;
         open.push(client);
     }
-    let each = rss_bytes(hops.pid()).saturating_sub(before) / CONNECTIONS as u64;
+    let each = rss_bytes(way.pid()).saturating_sub(before) / CONNECTIONS as u64;
     eprintln!("{setup:?}: {each} bytes a connection at rest");
     assert!(each < MOST, "{each} bytes a connection");
 }
@@ -222,19 +259,19 @@ async fn running_out_of_open_files_breaks_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn clients_that_say_nothing_more_do_not_hold_up_the_drain() {
-    let lab = Lab::new();
-    let (_app, addr) = testapp(lab.dir(), &[]).await;
-    let mut hops = crate::support::QueueProxy::start(&lab, addr, &[]).await.ready().await;
-    let mut half = Raw::connect(hops.traffic).await;
-    half.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
-    let idle = Raw::connect(hops.traffic).await;
-    // HTTP/2 that never answers a PING, and so never takes leave.
-    let mut mute = Raw::connect(hops.traffic).await;
-    mute.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
-    mute.until("\x04").await;
-    let mut rests = Wire::open(hops.traffic, false).await.unwrap();
-    assert_eq!(rests.send(Call::get("x", "/")).await.unwrap().status, 200);
-    hops.signal(rustix::process::Signal::TERM);
-    assert_eq!(hops.wait(Duration::from_secs(20)).await, 0, "the header timeout is 30 s");
-    drop((half, idle, mute, rests));
+    for setup in Setup::ALL {
+        let mut way = Way::through(setup).start().await;
+        let mut half = Raw::connect(way.traffic).await;
+        half.send("GET / HTTP/1.1\r\nhost: a\r\n").await;
+        let idle = Raw::connect(way.traffic).await;
+        // HTTP/2 that never answers a PING, and so never takes leave.
+        let mut mute = Raw::connect(way.traffic).await;
+        mute.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+        mute.until("\x04").await;
+        let mut rests = Wire::open(way.traffic, false).await.unwrap();
+        assert_eq!(rests.send(way.get("/")).await.unwrap().status, 200);
+        way.front().signal(rustix::process::Signal::TERM);
+        assert_eq!(way.front().wait(Duration::from_secs(20)).await, 0, "{way}: the header timeout is 30 s");
+        drop((half, idle, mute, rests));
+    }
 }

@@ -1,6 +1,7 @@
 //! Readiness follows the app, both ways.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::json;
@@ -50,8 +51,8 @@ async fn readyz_follows_http_grpc_and_exec_and_harms_nothing_in_flight() {
         until_readyz(&proxy, 503).await;
         let waiting = waits(proxy.traffic, "waits").await;
         wait_until(SOON, "it waits", async || {
-            let text = proxy.admin("/metrics").await.text();
-            holds(crate::hop::value(&text, "pilotlight_service_queued") == 1.0, text)
+            let queued = proxy.metric("pilotlight_service_queued").await;
+            holds(queued == 1.0, queued)
         })
         .await;
         assert!(!lab.reached("app", "waits"), "{kind}: the app said that it is not ready");
@@ -60,8 +61,7 @@ async fn readyz_follows_http_grpc_and_exec_and_harms_nothing_in_flight() {
         ready.open();
         until_readyz(&proxy, 200).await;
         assert_eq!(waiting.await.unwrap().unwrap().status, 200, "{kind}");
-        let text = proxy.admin("/metrics").await.text();
-        assert_eq!(crate::hop::value(&text, "pilotlight_ejections_total{reason=\"not_ready\"}"), 1.0);
+        assert_eq!(proxy.metric("pilotlight_ejections_total{reason=\"not_ready\"}").await, 1.0);
     }
 }
 
@@ -108,10 +108,11 @@ async fn a_busy_app_that_cannot_answer_its_probe_stays() {
     let proxy = QueueProxy::start(&lab, addr, &args).await.ready().await;
     let slow = tokio::spawn(Call::get("x", "/slow").send(proxy.traffic));
     // Longer than three probes that get no answer within their second each.
-    crate::hop::settle(std::time::Duration::from_secs(5), async || {
+    let begun = pilotlight::clock::now();
+    while begun.elapsed() < Duration::from_secs(5) {
         assert_eq!(readyz(&proxy).await, 200, "it works on a request and says nothing");
-    })
-    .await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     finish.send(()).await.unwrap();
     assert_eq!(slow.await.unwrap().unwrap().text(), "ok");
 }

@@ -13,8 +13,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-use crate::hop::{ALL, Hop, Kind, Setup, value};
-use crate::support::{Call, LONG, Lab, NAME, QueueProxy, SOON, Wire, holds, host, kill, tally, wait_until};
+use crate::support::{
+    Call, LONG, Lab, Load, NAME, QueueProxy, SOON, Setup, Way, Wire, holds, host, kill, tally, testapp_path,
+    wait_until,
+};
 
 /// An app that keeps connections alive, says nothing of closing, and closes each after this long without a request.
 /// Counts requests, and answers with the number of the one.
@@ -53,31 +55,44 @@ async fn impatient(rest: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
     (addr, seen)
 }
 
+/// Of hundreds of requests that race with their connection's end; as a rule none.
+const MOST_UNDECIDED: u64 = 1;
+
 /// The two ways in which a connection is found closed: before anything was written, whatever the request is, and with
-/// a request on it that has no body and that the app did not read.
+/// a request on it that has no body and that the app did not read. The one that remains: the app closes just after the
+/// request has come and before it is read, and the RST that then comes alone is also what an app sends that has read it.
 #[tokio::test]
 async fn an_app_that_closes_what_rests_is_never_seen_by_the_client() {
-    for (rest, requests) in [(Duration::from_millis(3), 300_u64), (Duration::ZERO, 600)] {
-        let lab = Lab::new();
-        let (app, seen) = impatient(rest).await;
-        let args = ["--concurrency", "1", "--readiness-period", "0s"];
-        let proxy = QueueProxy::start(&lab, app, &args).await.ready().await;
-        let mut wire = Wire::open(proxy.traffic, false).await.unwrap();
-        for n in 1..=requests {
-            let call = if n % 10 == 2 {
-                // Long after the app has closed.
-                tokio::time::sleep(rest + Duration::from_millis(20)).await;
-                Call::post("x", "/", "body")
-            } else {
-                // Around the moment at which it closes, now before and now after it.
-                let wait = Duration::from_micros(n * 37 % 3_000);
-                tokio::time::sleep(if rest.is_zero() { rest } else { rest / 2 + wait }).await;
-                Call::get("x", "/")
-            };
-            let reply = wire.send(call).await.unwrap();
-            assert_eq!((reply.status, reply.text()), (200, n.to_string()), "request {n}, {rest:?}");
+    for setup in [Setup::QueueProxy, Setup::Both] {
+        for (rest, requests) in [(Duration::from_millis(3), 300_u64), (Duration::ZERO, 600)] {
+            let (app, seen) = impatient(rest).await;
+            let way = Way::through(setup).limit(1).at(app).start().await;
+            let mut wire = Wire::open(way.traffic, false).await.unwrap();
+            let mut undecided = 0;
+            for n in 1..=requests {
+                let call = if n % 10 == 2 {
+                    // Long after the app has closed.
+                    tokio::time::sleep(rest + Duration::from_millis(20)).await;
+                    way.post("/", "body")
+                } else {
+                    // Around the moment at which it closes, now before and now after it.
+                    let wait = Duration::from_micros(n * 37 % 3_000);
+                    tokio::time::sleep(if rest.is_zero() { rest } else { rest / 2 + wait }).await;
+                    way.get("/")
+                };
+                let reply = wire.send(call).await.unwrap();
+                if reply.status == 502 && reply.text().contains("reset") && undecided < MOST_UNDECIDED {
+                    undecided += 1;
+                    continue;
+                }
+                assert_eq!(
+                    (reply.status, reply.text()),
+                    (200, (n - undecided).to_string()),
+                    "{way}: request {n}, {rest:?}"
+                );
+            }
+            assert_eq!(seen.load(Ordering::SeqCst) as u64, requests - undecided, "{way}: none twice");
         }
-        assert_eq!(seen.load(Ordering::SeqCst) as u64, requests, "none twice");
     }
 }
 
@@ -111,11 +126,8 @@ async fn retries_have_a_budget_and_a_dead_replica_is_not_hammered() {
         *codes.entry(code).or_insert(0) += 1;
     }
     assert!(codes["retry_budget"] > 50 && codes["app_error"] > 0, "{codes:?}");
-    let text = serve.admin("/metrics").await.text();
-    let (retries, ejections) = (
-        value(&text, "pilotlight_retries_total"),
-        value(&text, "pilotlight_ejections_total{reason=\"unreachable\"}"),
-    );
+    let retries = serve.metric("pilotlight_retries_total").await;
+    let ejections = serve.metric("pilotlight_ejections_total{reason=\"unreachable\"}").await;
     // 100 to begin with, a fifth of what came, and ten for each second that a slow machine took.
     assert!(
         (50.0..=100.0 + 0.2 * REQUESTS as f64 + 300.0).contains(&retries),
@@ -125,44 +137,76 @@ async fn retries_have_a_budget_and_a_dead_replica_is_not_hammered() {
 }
 
 #[tokio::test]
+async fn what_one_replica_does_not_take_goes_to_another() {
+    let lab = Lab::new();
+    let (deaf, record) = (lab.text_path("deaf"), lab.text_path("app.jsonl"));
+    // Both are ready by their probe; whichever makes the directory does not listen.
+    let app = format!("mkdir {deaf} && exec sleep 3600; exec {} --record {record}", testapp_path().display());
+    let app = lab
+        .app(NAME)
+        .limit(1)
+        .max(2)
+        .set("scaling.min", 2)
+        .set("readiness", json!({ "exec": { "command": ["true"] } }))
+        .command(&["sh", "-c", &app]);
+    let serve = lab.services(&[&app]).serve().start().await;
+    serve
+        .wait_service(NAME, "both are ready", |s| {
+            s["replicas"].as_array().unwrap().iter().filter(|r| r["phase"] == "ready").count() == 2
+        })
+        .await;
+    wait_until(SOON, "one listens", async || holds(lab.events(NAME, "listen").len() == 1, "none")).await;
+    let mut calls = JoinSet::new();
+    for n in 0..20 {
+        let call = Call::post(&host(NAME), "/echo", "body").id(&n.to_string());
+        calls.spawn(if n % 2 == 0 { call } else { call.h2() }.send(serve.traffic));
+    }
+    for reply in calls.join_all().await {
+        let reply = reply.unwrap();
+        assert_eq!((reply.status, reply.text()), (200, "body".into()), "{reply}");
+    }
+    assert_eq!(lab.events(NAME, "request").len(), 20, "each once");
+    assert!(serve.metric("pilotlight_retries_total").await >= 1.0);
+}
+
+#[tokio::test]
 async fn an_app_that_resets_everything_is_ejected_and_comes_back() {
-    for kind in ALL {
-        let lab = Lab::new();
-        let broken = lab.gate("broken");
-        let setup = Setup { limit: 2, queue: 50, ..Setup::default() }.app(&["--reset-while", &broken]);
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(2).queue(50).cold();
+        let broken = way.lab.gate("broken");
         broken.open();
-        let hop = Hop::start(kind, lab, &setup, false).await;
+        let way = way.args(&["--reset-while", &broken]).start().await;
         let mut seen = Vec::new();
-        wait_until(LONG, format!("{kind:?}: it stays out of the set for a while"), async || {
+        wait_until(LONG, format!("{way}: it stays out of the set for a while"), async || {
             // With one replica `serve` lets who comes then wait, so nobody waits for the answer here.
-            let call = hop.get("/").send(hop.traffic);
+            let call = way.get("/").send(way.traffic);
             if let Ok(reply) = tokio::time::timeout(Duration::from_millis(300), call).await {
                 let reply = reply.unwrap();
-                assert!(matches!(reply.status, 502 | 503), "{kind:?}: {reply}");
+                assert!(matches!(reply.status, 502 | 503), "{way}: {reply}");
                 seen.push(reply.json()["error"]["code"].as_str().unwrap().to_owned());
             }
-            match kind {
-                Kind::Activator => holds(hop.metric("pilotlight_ejections_total").await >= 2.0, hop.log()),
+            match setup {
+                Setup::Activator => holds(way.metric("pilotlight_ejections_total").await >= 2.0, way.log()),
                 // The queue-proxy says so at once.
                 _ => holds(seen.iter().any(|code| code == "app_ejected"), format!("{seen:?}")),
             }
         })
         .await;
-        if kind == Kind::Both {
+        if setup == Setup::Both {
             assert_eq!(
-                hop.metric("pilotlight_ejections_total").await,
+                way.metric("pilotlight_ejections_total").await,
                 0.0,
                 "the queue-proxy answers, and stays"
             );
         } else {
-            hop.until_metric("pilotlight_ejections_total", "counts it", |n| n >= 1.0).await;
+            way.until_metric("pilotlight_ejections_total", "counts it", |n| n >= 1.0).await;
         }
-        if kind == Kind::Activator {
-            assert!(hop.log().contains("left the set"), "an event says why");
+        if setup == Setup::Activator {
+            assert!(way.log().contains("left the set"), "an event says why");
         }
         std::fs::remove_file(&*broken).unwrap();
-        wait_until(SOON, format!("{kind:?}: it is back"), async || {
-            let reply = hop.send(hop.get("/")).await;
+        wait_until(SOON, format!("{way}: it is back"), async || {
+            let reply = way.get("/").send(way.traffic).await.unwrap();
             holds(reply.status == 200, reply)
         })
         .await;
@@ -171,25 +215,25 @@ async fn an_app_that_resets_everything_is_ejected_and_comes_back() {
 
 #[tokio::test]
 async fn one_client_that_makes_an_app_break_off_keeps_it_from_nobody() {
-    let lab = Lab::new();
-    let (app, _) = breaks_off_on_evil().await;
-    let proxy = QueueProxy::start(&lab, app, &["--concurrency", "4", "--queue", "100"]).await.ready().await;
-    let good = crate::support::Load::start(proxy.traffic, "x", "/", 2);
-    let mut broken = 0;
-    while broken < 200 {
-        let reply = Call::get("x", "/evil").send(proxy.traffic).await.unwrap();
-        assert_eq!(reply.status, 502, "{reply}");
-        broken += 1;
-        if broken % 10 == 0 {
-            let ready = Call::get("localhost", "/readyz").send(proxy.admin).await.unwrap();
-            assert_eq!(ready.status, 200, "its readiness does not flap: {ready}");
+    for setup in Setup::ALL {
+        let (app, _) = breaks_off_on_evil().await;
+        let way = Way::through(setup).limit(4).queue(100).at(app).start().await;
+        let good = Load::start(way.traffic, &way.host(), "/", 2);
+        let mut broken = 0;
+        while broken < 200 {
+            let reply = way.get("/evil").send(way.traffic).await.unwrap();
+            assert_eq!(reply.status, 502, "{way}: {reply}");
+            broken += 1;
+            if broken % 10 == 0 {
+                let ready = Call::get("localhost", "/readyz").send(way.admin()).await.unwrap();
+                assert_eq!(ready.status, 200, "{way}: its readiness does not flap: {ready}");
+            }
         }
+        wait_until(SOON, "the good ones go on", async || holds(good.answered() > 100, good.answered())).await;
+        let outcomes = tally(&good.stop().await);
+        assert_eq!(outcomes.keys().collect::<Vec<_>>(), ["200"], "{way}: {outcomes:?}");
+        assert_eq!(way.metric("pilotlight_ejections_total").await, 0.0, "{way}: a look is enough");
     }
-    wait_until(SOON, "the good ones go on", async || holds(good.answered() > 100, good.answered())).await;
-    let outcomes = tally(&good.stop().await);
-    assert_eq!(outcomes.keys().collect::<Vec<_>>(), ["200"], "{outcomes:?}");
-    let text = proxy.admin("/metrics").await.text();
-    assert_eq!(value(&text, "pilotlight_ejections_total"), 0.0, "a look is enough");
 }
 
 async fn breaks_off_on_evil() -> (SocketAddr, tokio::task::JoinHandle<()>) {

@@ -3,14 +3,17 @@
 //! Each case is refused with 400, or becomes one message that the strict reader of [`RawApp`] takes; either way the
 //! connection is closed and the request hidden in it (`/smuggled`) is never seen as one.
 
-use crate::support::{App, Call, Hops, Lab, Options, Raw, RawApp, SOON, Setup, holds, wait_until};
+use crate::support::{NAME, Raw, RawApp, Setup, Way};
 
 on_each_setup!(
     ambiguous_requests_do_not_pass,
     ambiguous_bodies_do_not_pass,
     ambiguous_bodies_of_waiting_requests_are_refused_at_once,
+    a_size_of_many_digits_hides_nothing,
     hop_by_hop_fields_end_here,
+    trailers_are_no_second_head,
     what_came_before_is_answered,
+    what_is_refused_is_counted,
 );
 
 /// `HOST` stands for the right one.
@@ -91,6 +94,10 @@ const HEADS: &[(&str, &str)] = &[
     ("the same host twice", "GET /x HTTP/1.1\r\nHost: HOST\r\nHost: HOST\r\n\r\n"),
     ("a host and a path", "GET /x HTTP/1.1\r\nHost: HOST/y\r\n\r\n"),
     ("a host and a user", "GET /x HTTP/1.1\r\nHost: a@HOST\r\n\r\n"),
+    ("a host in brackets of another", "GET /x HTTP/1.1\r\nHost: [HOST].other.example\r\n\r\n"),
+    ("two ports", "GET /x HTTP/1.1\r\nHost: HOST:80:other.example\r\n\r\n"),
+    ("a port that is none", "GET /x HTTP/1.1\r\nHost: HOST:x\r\n\r\n"),
+    ("a bracket in a host", "GET /x HTTP/1.1\r\nHost: HOST]\r\n\r\n"),
     ("two hosts in one", "GET /x HTTP/1.1\r\nHost: HOST,other.example\r\n\r\n"),
     ("a host with a blank", "GET /x HTTP/1.1\r\nHost: HOST other.example\r\n\r\n"),
     ("a port that is a host", "GET /x HTTP/1.1\r\nHost: HOST:80@other.example\r\n\r\n"),
@@ -126,22 +133,24 @@ const CHUNKS: &[(&str, &str)] = &[
     ("data without its end", "3\r\nabc0\r\n\r\n"),
     ("data that ends with a line feed", "3\r\nabc\n0\r\n\r\n"),
     ("an end that ends with a line feed", "3\r\nabc\r\n0\n\r\n"),
+    ("trailers that end with a line feed", "3\r\nabc\r\n0\r\n\n"),
+    ("a trailer that ends with a line feed", "3\r\nabc\r\n0\r\nx: a\n\r\n"),
+    ("a trailer, and a line feed", "3\r\nabc\r\n0\r\nx: a\r\n\n"),
     ("a null in a trailer", "3\r\nabc\r\n0\r\nx: a\0b\r\n\r\n"),
     ("a folded trailer", "3\r\nabc\r\n0\r\nx: a\r\n b\r\n\r\n"),
     ("no colon in a trailer", "3\r\nabc\r\n0\r\nabc\r\n\r\n"),
 ];
 
 async fn ambiguous_requests_do_not_pass(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::echoing().await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let way = Way::through(setup).at(app.addr).start().await;
     for (what, head) in HEADS {
-        let hidden = format!("GET /smuggled HTTP/1.1\r\nHost: {}\r\n\r\n", hops.host);
-        let text = format!("{}0\r\n\r\n{hidden}", head.replace("HOST", &hops.host));
+        let hidden = format!("GET /smuggled HTTP/1.1\r\nHost: {}\r\n\r\n", way.host());
+        let text = format!("{}0\r\n\r\n{hidden}", head.replace("HOST", &way.host()));
         // Once in one piece, once byte by byte.
         for piece in [text.len(), 1] {
             let before = app.received().concat();
-            let mut client = Raw::connect(hops.addr).await;
+            let mut client = Raw::connect(way.traffic).await;
             for piece in text.as_bytes().chunks(piece) {
                 if !client.try_send(piece).await {
                     break;
@@ -165,23 +174,22 @@ async fn ambiguous_requests_do_not_pass(setup: Setup) {
             assert!(!came.contains("/smuggled HTTP"), "{what}: {came}");
         }
     }
-    unharmed(&hops, &app).await;
+    unharmed(&way, &app).await;
 }
 
 async fn ambiguous_bodies_do_not_pass(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::echoing().await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
+    let way = Way::through(setup).at(app.addr).start().await;
     let long = format!("3;{}\r\nabc\r\n0\r\n\r\n", "x".repeat(1 << 20));
     let many = format!("{}0\r\n\r\n", format!("1;{}\r\na\r\n", "x".repeat(1000)).repeat(1000));
     let trailers = format!("3\r\nabc\r\n0\r\n{}\r\n", "x: y\r\n".repeat(100_000));
     let huge =
         [("a huge extension", long.as_str()), ("many extensions", &many), ("huge trailers", &trailers)];
     for (what, chunks) in CHUNKS.iter().copied().chain(huge) {
-        let hidden = format!("GET /smuggled HTTP/1.1\r\nHost: {}\r\n\r\n", hops.host);
-        let head = format!("POST /x HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n", hops.host);
+        let hidden = format!("GET /smuggled HTTP/1.1\r\nHost: {}\r\n\r\n", way.host());
+        let head = format!("POST /x HTTP/1.1\r\nHost: {}\r\nTransfer-Encoding: chunked\r\n\r\n", way.host());
         let before = app.received().len();
-        let mut client = Raw::connect(hops.addr).await;
+        let mut client = Raw::connect(way.traffic).await;
         client.try_send(format!("{head}{chunks}{hidden}")).await;
         let (answer, reset) = client.closed().await;
         assert!(answer.starts_with("HTTP/1.1 400") && !reset, "{what} (reset: {reset}): {answer}");
@@ -191,42 +199,64 @@ async fn ambiguous_bodies_do_not_pass(setup: Setup) {
             assert!(!came.contains("/smuggled") && !came.ends_with("0\r\n\r\n"), "{what}: {came}");
         }
     }
-    unharmed(&hops, &app).await;
+    unharmed(&way, &app).await;
 }
 
 async fn ambiguous_bodies_of_waiting_requests_are_refused_at_once(setup: Setup) {
-    let lab = Lab::new();
-    let gate = lab.gate("end");
-    let options = Options { limit: 1, ..Options::default() };
-    let hops = Hops::start_with(&lab, setup, App::Testapp(&[]), options).await;
-    let held = Call::get(&hops.host, &format!("/hold?file={gate}")).id("held");
-    let held = tokio::spawn(held.send(hops.addr));
-    wait_until(SOON, "one holds the slot", async || holds(lab.reached(hops.record, "held"), "no")).await;
+    let way = Way::through(setup).limit(1).start().await;
+    let gate = way.lab.gate("end");
+    let held = way.send(way.get(&format!("/hold?file={gate}")).id("held"));
+    way.reached("held").await;
     for (what, chunks) in CHUNKS {
-        let mut client = Raw::connect(hops.addr).await;
+        let mut client = Raw::connect(way.traffic).await;
         let fields = "Transfer-Encoding: chunked\r\nX-Request-Id: waits";
-        client.send(format!("POST /x HTTP/1.1\r\nHost: {}\r\n{fields}\r\n\r\n{chunks}", hops.host)).await;
+        client.send(format!("POST /x HTTP/1.1\r\nHost: {}\r\n{fields}\r\n\r\n{chunks}", way.host())).await;
         let (answer, reset) = client.closed().await;
         assert!(answer.starts_with("HTTP/1.1 400") && !reset, "{what} (reset: {reset}): {answer}");
     }
     gate.open();
     assert_eq!(held.await.unwrap().unwrap().status, 200);
-    assert!(!lab.reached(hops.record, "waits"));
+    assert!(!way.lab.reached(NAME, "waits"));
+}
+
+/// A size line that is longer than what is kept of a line, in pieces; and in its chunk, what looks like a request whose
+/// body swallows the next one.
+async fn a_size_of_many_digits_hides_nothing(setup: Setup) {
+    let app = RawApp::echoing().await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let host = way.host();
+    let mut client = Raw::connect(way.traffic).await;
+    let zeros = "0".repeat(200);
+    client
+        .send(format!("POST /x HTTP/1.1\r\nhost: {host}\r\ntransfer-encoding: chunked\r\n\r\n{zeros}"))
+        .await;
+    wait_until(SOON, "the beginning was read", async || {
+        let came = app.received().concat();
+        holds(came.contains("/x HTTP/1.1\r\n"), came)
+    })
+    .await;
+    let data = "a\r\n\r\nGET /inner HTTP/1.1\r\ncontent-length: 1000000\r\n\r\n";
+    let twice =
+        format!("GET /smuggled HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n");
+    client.send(format!("{:x}\r\n{data}\r\n0\r\n\r\n{twice}", data.len())).await;
+    let (answer, reset) = client.closed().await;
+    assert!(answer.contains(" 400 ") && !reset, "{answer} (reset: {reset})");
+    assert!(!app.received().concat().contains("/smuggled"), "{:?}", app.received());
+    unharmed(&way, &app).await;
 }
 
 async fn hop_by_hop_fields_end_here(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::answering(
         "HTTP/1.1 200 OK\r\nconnection: x-mine, keep-alive\r\nx-mine: 1\r\nkeep-alive: timeout=5\r\n\
          proxy-authenticate: Basic\r\nx-stays: 1\r\ncontent-length: 0\r\n\r\n",
     )
     .await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let mut client = Raw::connect(hops.addr).await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut client = Raw::connect(way.traffic).await;
     let fields = "Connection: close, X-One\r\nConnection: x-two\r\nX-One: 1\r\nX-Two: 2\r\nX-Stays: 3\r\n\
                   Keep-Alive: timeout=5\r\nProxy-Connection: close\r\nProxy-Authorization: x\r\nTE: gzip\r\n\
                   Upgrade: h2c\r\nHTTP2-Settings: AAA\r\n";
-    client.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n{fields}\r\n", hops.host)).await;
+    client.send(format!("GET / HTTP/1.1\r\nHost: {}\r\n{fields}\r\n", way.host())).await;
     let (answer, _) = client.closed().await;
     let answer = answer.to_ascii_lowercase();
     for gone in ["x-mine", "keep-alive", "proxy-authenticate"] {
@@ -242,39 +272,84 @@ async fn hop_by_hop_fields_end_here(setup: Setup) {
     assert!(came.contains("x-stays: 3"), "{came}");
 }
 
+async fn trailers_are_no_second_head(setup: Setup) {
+    const TRAILERS: &str = "Content-Length: 9\r\nHost: other\r\nTransfer-Encoding: x\r\nConnection: x-stays\r\n\
+        X-Forwarded-For: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Stays: 1\r\n";
+    const NAMES: &str =
+        "content-length, host, transfer-encoding, connection, x-forwarded-for, forwarded, x-stays";
+    let chunked = |head: &str| {
+        format!("{head}Trailer: {NAMES}\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n{TRAILERS}\r\n")
+    };
+    let answer: &'static str = chunked("HTTP/1.1 200 OK\r\n").leak();
+    let app = RawApp::answering(answer).await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let mut client = Raw::connect(way.traffic).await;
+    let head = format!("POST /x HTTP/1.1\r\nHost: {}\r\nTE: trailers\r\n", way.host());
+    client.send(chunked(&head)).await;
+    let answer = client.until("x-stays: 1\r\n\r\n").await;
+    wait_until(SOON, "the app has all of it", async || {
+        let came = app.received().concat().to_ascii_lowercase();
+        holds(came.contains("x-stays: 1\r\n\r\n"), came)
+    })
+    .await;
+    for (side, text) in [("the client", answer), ("the app", app.received().concat())] {
+        let (_, trailers) = text.split_once("abc\r\n0\r\n").expect(side);
+        assert_eq!(trailers.to_ascii_lowercase(), "x-stays: 1\r\n\r\n", "{side}");
+    }
+}
+
 async fn what_came_before_is_answered(setup: Setup) {
-    let lab = Lab::new();
     let app = RawApp::echoing().await;
-    let hops = Hops::start(&lab, setup, App::At(app.addr)).await;
-    let host = &hops.host;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let host = way.host();
     let sound = format!("POST /1 HTTP/1.1\r\nhost: {host}\r\ncontent-length: 2\r\n\r\n\n\n");
     let chunked =
         format!("POST /2 HTTP/1.1\r\nhost: {host}\r\ntransfer-encoding: chunked\r\n\r\n1\r\n\n\r\n0\r\n\r\n");
     let bad = format!("GET /3 HTTP/1.1\nhost: {host}\r\n\r\n");
-    let mut client = Raw::connect(hops.addr).await;
+    let mut client = Raw::connect(way.traffic).await;
     client.send(format!("{sound}{chunked}{bad}{sound}")).await;
     let (answer, reset) = client.closed().await;
     let statuses: Vec<_> = answer.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
     assert_eq!((statuses.as_slice(), reset), (&["200", "200", "400"][..], false), "{answer}");
     assert!(answer.contains("\"code\":\"bad_request\""), "an error of ours is JSON: {answer}");
     assert!(!app.received().concat().contains("/3"));
-    unharmed(&hops, &app).await;
+    unharmed(&way, &app).await;
+}
+
+async fn what_is_refused_is_counted(setup: Setup) {
+    let app = RawApp::echoing().await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    let count = async |reason: &str| {
+        way.metric(&format!("pilotlight_invalid_requests_total{{reason=\"{reason}\"}}")).await
+    };
+    let long = format!("/{}", "x".repeat(20_000));
+    for (reason, target, fields) in [
+        ("bad_request", "/x", "content-length: 0\r\ncontent-length: 0\r\n"),
+        ("malformed", "/x", "x : y\r\n"),
+        ("target_too_long", &long, ""),
+    ] {
+        let before = count(reason).await;
+        let mut client = Raw::connect(way.traffic).await;
+        client.send(format!("GET {target} HTTP/1.1\r\nhost: {}\r\n{fields}\r\n", way.host())).await;
+        client.closed().await;
+        wait_until(SOON, reason, async || {
+            let now = count(reason).await;
+            holds(now == before + 1.0, now)
+        })
+        .await;
+    }
 }
 
 /// The app is not blamed for what clients send, and no connection is out of step.
-async fn unharmed(hops: &Hops, app: &RawApp) {
-    let mut client = Raw::connect(hops.addr).await;
+async fn unharmed(way: &Way, app: &RawApp) {
+    let mut client = Raw::connect(way.traffic).await;
     for n in 0..3 {
         client.forget();
-        client.send(format!("GET /sound{n} HTTP/1.1\r\nhost: {}\r\n\r\n", hops.host)).await;
+        client.send(format!("GET /sound{n} HTTP/1.1\r\nhost: {}\r\n\r\n", way.host())).await;
         client.until(&format!("GET /sound{n}|")).await;
     }
     assert!(app.received().concat().contains("/sound2"));
-    let errors = hops.metric("pilotlight_app_errors_total", "").await;
+    let errors = way.metric("pilotlight_app_errors_total").await;
     assert!(errors.abs() < 0.5, "{errors} errors are held against the app");
-    wait_until(SOON, "nothing is in flight", async || {
-        let n = hops.metric("pilotlight_service_in_flight", "").await;
-        holds(n == 0.0, n)
-    })
-    .await;
+    way.idle().await;
 }

@@ -7,8 +7,9 @@ use pilotlight::stat::Stat;
 use prost::Message as _;
 use serde_json::json;
 
-use crate::hop::{ALL, Hop, Kind, Setup, value};
-use crate::support::{Call, LONG, Lab, QueueProxy, Reply, SOON, holds, host, testapp, wait_until};
+use crate::support::{
+    Call, LONG, Lab, NAME, QueueProxy, Reply, SOON, Setup, Way, holds, host, testapp, value, wait_until,
+};
 
 async fn stat(proxy: &QueueProxy) -> (Reply, Stat) {
     let reply = proxy.admin("/stats").await;
@@ -96,41 +97,39 @@ const MARKS: [(&str, &str); 10] = [
 
 #[tokio::test]
 async fn no_mark_from_outside_passes_the_limit_or_hides_from_the_load() {
-    for kind in ALL {
-        let lab = Lab::new();
-        let gate = lab.gate("end");
-        let setup = Setup { limit: 1, queue: 3, ..Setup::default() }.app(&["--limit", "1"]);
-        let hop = Hop::start(kind, lab, &setup, true).await;
+    for setup in Setup::ALL {
+        let way = Way::through(setup).args(&["--limit", "1"]).limit(1).queue(3).start().await;
+        let gate = way.lab.gate("end");
         let hold = format!("/hold?file={gate}");
-        let marked = |path: &str, (name, value): (&str, &str)| hop.get(path).header(name, value);
+        let marked = |path: &str, (name, value): (&str, &str)| way.get(path).header(name, value);
         // A marked one takes the slot as any other, and three wait.
-        let mut calls = vec![tokio::spawn(marked(&hold, MARKS[0]).id("held").send(hop.traffic))];
-        wait_until(SOON, "the slot is taken", async || holds(hop.lab.reached("app", "held"), "no")).await;
-        for (n, mark) in (1u32..).zip(&MARKS[1..4]) {
-            calls.push(tokio::spawn(marked("/", *mark).send(hop.traffic)));
-            hop.until_metric("pilotlight_service_queued", "counts it", |queued| queued == f64::from(n)).await;
+        let mut calls = vec![way.send(marked(&hold, MARKS[0]).id("held"))];
+        way.reached("held").await;
+        for (n, mark) in (1..).zip(&MARKS[1..4]) {
+            calls.push(way.send(marked("/", *mark)));
+            way.queued(n).await;
         }
-        assert_eq!(hop.metric("pilotlight_service_in_flight").await, 1.0, "{kind:?}");
+        assert_eq!(way.metric("pilotlight_service_in_flight").await, 1.0, "{way}");
         // All the others find the line full, whatever they say they are.
         for mark in MARKS {
             for path in ["/", "/healthz", "/readyz", "/metrics"] {
-                let refused = marked(path, mark).send(hop.traffic).await.unwrap();
-                assert_eq!(refused.status, 503, "{kind:?} {path} {mark:?}: {refused}");
+                let refused = marked(path, mark).send(way.traffic).await.unwrap();
+                assert_eq!(refused.status, 503, "{way} {path} {mark:?}: {refused}");
             }
         }
         gate.open();
         for call in calls {
             assert_eq!(call.await.unwrap().unwrap().status, 200);
         }
-        assert_eq!(hop.lab.events("app", "violation").len(), 0, "{kind:?}");
-        if kind != Kind::QueueProxy {
+        assert_eq!(way.lab.events(NAME, "violation").len(), 0, "{way}");
+        if setup != Setup::QueueProxy {
             continue;
         }
         // And the reported load has them: the next whole second, with one held.
-        let again = hop.lab.gate("again");
-        let held = tokio::spawn(marked(&format!("/hold?file={again}"), MARKS[0]).send(hop.traffic));
+        let again = way.lab.gate("again");
+        let held = way.send(marked(&format!("/hold?file={again}"), MARKS[0]));
         wait_until(SOON, "it is in the load", async || {
-            let reply = Call::get("localhost", "/stats").send(hop.admin).await.unwrap();
+            let reply = Call::get("localhost", "/stats").send(way.admin()).await.unwrap();
             let stat = Stat::decode(&reply.body[..]).unwrap();
             holds(stat.average_concurrent_requests > 0.999, format!("{stat:?}"))
         })
@@ -166,28 +165,46 @@ async fn what_the_configuration_exempts_wakes_nothing_and_still_holds_a_slot() {
 
 #[tokio::test]
 async fn bytes_connections_and_times_are_counted() {
-    let hop =
-        Hop::start(Kind::QueueProxy, Lab::new(), &Setup { limit: 1, queue: 5, ..Setup::default() }, true)
-            .await;
-    let before = hop.metrics().await;
-    let n = 3 << 20;
-    assert_eq!(hop.send(Call::post_zeros("x", "/sink", n)).await.json()["bytes"], n);
-    assert_eq!(hop.send(hop.get(&format!("/bytes?n={n}"))).await.body.len() as u64, n);
-    assert_eq!(hop.send(Call::post("x", "/echo", "four").h2()).await.text(), "four");
-    let after = hop.metrics().await;
-    let more = |name: &str| value(&after, name) - value(&before, name);
-    assert_eq!(more("pilotlight_request_bytes_total"), n as f64 + 4.0);
-    assert!(more("pilotlight_response_bytes_total") >= n as f64 + 4.0, "{after}");
-    assert_eq!(more("pilotlight_connections_total"), 3.0);
-    assert_eq!(more("pilotlight_requests_total{code=\"200\"}"), 3.0);
-    for name in ["pilotlight_request_duration_seconds", "pilotlight_response_start_seconds"] {
-        assert_eq!(more(&format!("{name}_count")), 3.0, "{name}");
-        assert!(
-            after.contains(&format!("{name}_bucket{{")) && after.contains("le=\"3600\""),
-            "an hour: {after}"
+    for setup in Setup::ALL {
+        let way = Way::through(setup).limit(1).start().await;
+        let before = way.metrics().await;
+        let n = 3 << 20;
+        assert_eq!(
+            Call::post_zeros(&way.host(), "/sink", n).send(way.traffic).await.unwrap().json()["bytes"],
+            n
         );
+        assert_eq!(way.get(&format!("/bytes?n={n}")).send(way.traffic).await.unwrap().body.len() as u64, n);
+        assert_eq!(way.post("/echo", "four").h2().send(way.traffic).await.unwrap().text(), "four");
+        let after = way.metrics().await;
+        let more = |name: &str| value(&after, name) - value(&before, name);
+        assert_eq!(more("pilotlight_request_bytes_total"), n as f64 + 4.0);
+        assert!(more("pilotlight_response_bytes_total") >= n as f64 + 4.0, "{after}");
+        assert_eq!(more("pilotlight_connections_total"), 3.0);
+        assert_eq!(more("pilotlight_requests_total{code=\"200\"}"), 3.0);
+        for name in ["pilotlight_request_duration_seconds", "pilotlight_response_start_seconds"] {
+            assert_eq!(more(&format!("{name}_count")), 3.0, "{name}");
+            assert!(reaches_an_hour(&after, name), "{after}");
+        }
+        assert_eq!(value(&after, "pilotlight_service_concurrency_limit"), 1.0);
+        // What waits in line is counted and timed as well.
+        let gate = way.lab.gate("end");
+        let held = way.send(way.get(&format!("/hold?file={gate}")).id("held"));
+        way.reached("held").await;
+        let waits = way.send(way.get("/"));
+        way.queued(1).await;
+        assert_eq!(way.metric("pilotlight_service_in_flight").await, 1.0);
+        gate.open();
+        assert_eq!((held.await.unwrap().unwrap().status, waits.await.unwrap().unwrap().status), (200, 200));
+        assert_eq!(way.metric("pilotlight_queue_wait_seconds_count").await, 1.0);
+        assert!(reaches_an_hour(&way.metrics().await, "pilotlight_queue_wait_seconds"));
+        way.until_metric("pilotlight_connections_open", "is back at zero", |open| open == 0.0).await;
     }
-    hop.until_metric("pilotlight_connections_open", "is back at zero", |open| open == 0.0).await;
+}
+
+/// A histogram has a bucket for it.
+fn reaches_an_hour(metrics: &str, name: &str) -> bool {
+    let bucket = format!("{name}_bucket{{");
+    metrics.lines().any(|line| line.starts_with(&bucket) && line.contains("le=\"3600\""))
 }
 
 /// `docs/metrics.md` is what the programs say of themselves. `UPDATE=1` writes it anew.
@@ -218,20 +235,18 @@ async fn the_table_in_the_docs_is_complete() {
     .await;
     let of_serve = families(&serve.admin("/metrics").await.text());
     let of_proxy = {
-        let lab = Lab::new();
-        let gate = lab.gate("end");
-        let setup = Setup { limit: 1, queue: 1, ..Setup::default() };
-        let hop = Hop::start(Kind::QueueProxy, lab, &setup, true).await;
-        let held = tokio::spawn(hop.get(&format!("/hold?file={gate}")).id("held").send(hop.traffic));
-        wait_until(SOON, "the slot is taken", async || holds(hop.lab.reached("app", "held"), "no")).await;
-        let waits = tokio::spawn(hop.get("/").send(hop.traffic));
-        hop.until_metric("pilotlight_service_queued", "counts it", |queued| queued == 1.0).await;
-        hop.send(hop.get("/")).await.error(503, "");
+        let way = Way::through(Setup::QueueProxy).limit(1).queue(1).start().await;
+        let gate = way.lab.gate("end");
+        let held = way.send(way.get(&format!("/hold?file={gate}")).id("held"));
+        way.reached("held").await;
+        let waits = way.send(way.get("/"));
+        way.queued(1).await;
+        way.get("/").send(way.traffic).await.unwrap().error(503, "");
         gate.open();
         assert_eq!((held.await.unwrap().unwrap().status, waits.await.unwrap().unwrap().status), (200, 200));
-        hop.send(hop.get("/crash")).await.error(502, "");
-        hop.until_metric("pilotlight_ejections_total", "counts it", |n| n >= 1.0).await;
-        families(&hop.metrics().await)
+        way.get("/crash").send(way.traffic).await.unwrap().error(502, "");
+        way.until_metric("pilotlight_ejections_total", "counts it", |n| n >= 1.0).await;
+        families(&way.metrics().await)
     };
     let text = table(&of_serve, &of_proxy);
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");

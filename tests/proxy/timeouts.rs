@@ -63,9 +63,9 @@ async fn activation_is_bounded() {
 #[tokio::test]
 async fn a_queued_request_that_is_over_never_reaches_the_app() {
     for setup in Setup::ALL {
-        let lab = Lab::new();
-        let gate = lab.gate("start");
-        let mut way = Way::through(setup).start_gate(&gate).timeout("request", "1s").start().await;
+        let way = Way::through(setup).timeout("request", "1s");
+        let gate = way.lab.gate("start");
+        let way = way.start_gate(&gate).start().await;
         let over = way.send(way.get("/").id("over")).await.unwrap().unwrap();
         assert!(over.error(504, "").contains("request"), "{way}: {over}");
         gate.open();

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::support::{Lab, NAME, QueueProxy, Raw, SOON, Setup, Way, host, wait_until};
+use crate::support::{Lab, NAME, Raw, SOON, Setup, Way, host, wait_until};
 
 /// "Going Away", as a server sends it.
 const GOING_AWAY: [u8; 4] = [0x88, 2, 0x03, 0xe9];
@@ -144,57 +144,53 @@ async fn agree(listener: &TcpListener) -> TcpStream {
 
 #[tokio::test]
 async fn the_app_gets_the_whole_frame_and_then_a_masked_close() {
-    let lab = Lab::new();
-    let (addr, listener) = bare_app().await;
-    let app = tokio::spawn(async move { agree(&listener).await });
-    let mut proxy = QueueProxy::start(&lab, addr, &[]).await.ready().await;
-    let mut client = tunnel(proxy.traffic, "websocket", "ws").await;
-    let mut app = app.await.unwrap();
-    client.send(&TEXT[..8]).await;
-    let mut got = vec![0; 8];
-    app.read_exact(&mut got).await.unwrap();
-    // A frame of the app's is under way as well.
-    app.write_all(b"\x81\x05he").await.unwrap();
-    client.bytes(4).await;
-    proxy.signal(Signal::TERM);
-    wait_until(SOON, "it drains", async || match TcpStream::connect(proxy.traffic).await {
-        Ok(_) => Err("still listens"),
-        Err(_) => Ok(()),
-    })
-    .await;
-    client.send(&TEXT[8..]).await;
-    let mut rest = vec![0; 3 + 8];
-    app.read_exact(&mut rest).await.unwrap();
-    assert_eq!(&rest[..3], &TEXT[8..]);
-    let (head, mask, code) = (&rest[3..5], &rest[5..9], &rest[9..]);
-    assert_eq!(head, [0x88, 0x82], "masked");
-    assert_eq!([code[0] ^ mask[0], code[1] ^ mask[1]], 1001_u16.to_be_bytes());
-    app.write_all(b"llo").await.unwrap();
-    assert_eq!(client.bytes(7 + 4).await, [b"\x81\x05hello".as_slice(), &GOING_AWAY].concat());
-    app.write_all(&GOING_AWAY).await.unwrap();
-    client.send(CLIENT_CLOSE).await;
-    client.end().await.unwrap();
-    assert_eq!(app.read(&mut rest).await.unwrap(), 0);
-    assert_eq!(proxy.wait(SOON).await, 0);
+    for setup in Setup::ALL {
+        let (addr, listener) = bare_app().await;
+        let app = tokio::spawn(async move { agree(&listener).await });
+        let mut way = Way::through(setup).at(addr).start().await;
+        let mut client = tunnel(way.traffic, "websocket", "ws").await;
+        let mut app = app.await.unwrap();
+        client.send(&TEXT[..8]).await;
+        let mut got = vec![0; 8];
+        app.read_exact(&mut got).await.unwrap();
+        // A frame of the app's is under way as well.
+        app.write_all(b"\x81\x05he").await.unwrap();
+        client.bytes(4).await;
+        way.front().signal(Signal::TERM);
+        wait_until(SOON, "it drains", async || match TcpStream::connect(way.traffic).await {
+            Ok(_) => Err("still listens"),
+            Err(_) => Ok(()),
+        })
+        .await;
+        client.send(&TEXT[8..]).await;
+        let mut rest = vec![0; 3 + 8];
+        app.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest[..3], &TEXT[8..]);
+        let (head, mask, code) = (&rest[3..5], &rest[5..9], &rest[9..]);
+        assert_eq!(head, [0x88, 0x82], "masked");
+        assert_eq!([code[0] ^ mask[0], code[1] ^ mask[1]], 1001_u16.to_be_bytes());
+        app.write_all(b"llo").await.unwrap();
+        assert_eq!(client.bytes(7 + 4).await, [b"\x81\x05hello".as_slice(), &GOING_AWAY].concat());
+        app.write_all(&GOING_AWAY).await.unwrap();
+        client.send(CLIENT_CLOSE).await;
+        client.end().await.unwrap();
+        assert_eq!(app.read(&mut rest).await.unwrap(), 0);
+        assert_eq!(way.front().wait(SOON).await, 0);
+    }
 }
 
 #[tokio::test]
 async fn a_socket_whose_app_is_gone_gives_its_slot_back() {
-    let lab = Lab::new();
-    let (addr, listener) = bare_app().await;
-    let app = tokio::spawn(async move { agree(&listener).await });
-    let proxy = QueueProxy::start(&lab, addr, &["--concurrency", "1"]).await.ready().await;
-    let mut client = tunnel(proxy.traffic, "websocket", "ws").await;
-    drop(app.await.unwrap());
-    // The client stays and sends nothing.
-    client.end().await.unwrap();
-    wait_until(SOON, "nothing in flight", async || {
-        let metrics = proxy.admin("/metrics").await.text();
-        let line =
-            metrics.lines().find(|l| l.starts_with("pilotlight_service_in_flight")).unwrap().to_owned();
-        if line.ends_with(" 0") { Ok(()) } else { Err(line) }
-    })
-    .await;
+    for setup in Setup::ALL {
+        let (addr, listener) = bare_app().await;
+        let app = tokio::spawn(async move { agree(&listener).await });
+        let way = Way::through(setup).limit(1).at(addr).start().await;
+        let mut client = tunnel(way.traffic, "websocket", "ws").await;
+        drop(app.await.unwrap());
+        // The client stays and sends nothing.
+        client.end().await.unwrap();
+        way.idle().await;
+    }
 }
 
 /// A stream of an HTTP/2 connection that asked for `protocol` by extended CONNECT.

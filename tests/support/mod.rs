@@ -7,9 +7,9 @@
 #![allow(clippy::unwrap_used, reason = "a harness panics with the place; that is its report")]
 
 mod client;
-mod hops;
 mod lab;
 mod load;
+mod metrics;
 mod payload;
 mod procs;
 mod program;
@@ -19,13 +19,14 @@ mod records;
 mod serve;
 mod setup;
 mod wait;
+mod way;
 mod ways;
 mod yaml;
 
 pub(crate) use client::{Call, Open, Reply, Wire};
-pub(crate) use hops::{App, Hops, Options, Setup};
 pub(crate) use lab::{Gate, Lab, free_range};
 pub(crate) use load::{Load, Outcome, tally};
+pub(crate) use metrics::{metrics, value};
 pub(crate) use procs::{Proc, alive, cpu_time, kill, rss_bytes, zombies};
 pub(crate) use program::{Program, testapp, testapp_path};
 pub(crate) use raw::Raw;
@@ -34,5 +35,6 @@ pub(crate) use records::Record;
 pub(crate) use serve::{QueueProxy, Serve, host};
 pub(crate) use setup::{program, python};
 pub(crate) use wait::{LONG, SOON, holds, wait_until};
-pub(crate) use ways::{NAME, Way};
+pub(crate) use way::{NAME, Way};
+pub(crate) use ways::{Setup, WayBuilder};
 pub(crate) use yaml::Yaml;

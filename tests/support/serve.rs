@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::client::{Call, Reply};
 use super::lab::Lab;
+use super::metrics::{metrics, value};
 use super::program::Program;
 use super::wait::{LONG, SOON, wait_until};
 
@@ -160,6 +161,11 @@ impl Serve {
         Call::get(&self.admin.to_string(), path).send(self.admin).await.unwrap()
     }
 
+    /// One of its metrics, as [`value`] reads it.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        value(&metrics(self.admin).await.unwrap(), series)
+    }
+
     /// JSON from the admin port.
     pub(crate) async fn api(&self, path: &str) -> Value {
         let reply = self.admin(path).await;
@@ -246,6 +252,11 @@ impl QueueProxy {
 
     pub(crate) async fn admin(&self, path: &str) -> Reply {
         Call::get("localhost", path).send(self.admin).await.unwrap()
+    }
+
+    /// One of its metrics, as [`value`] reads it.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        value(&metrics(self.admin).await.unwrap(), series)
     }
 }
 

@@ -13,7 +13,6 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use tokio::sync::Semaphore;
 use turmoil::Sim;
 
 use super::story::Story;
@@ -32,6 +31,7 @@ use crate::policy::ejection::Ejections;
 use crate::probe::{ExecContext, Prober};
 use crate::proxy::endpoint::Endpoint;
 use crate::proxy::guarded::Patience;
+use crate::proxy::places::Places;
 use crate::proxy::server::{self, Connections};
 use crate::queue_proxy::QueueProxy;
 
@@ -133,10 +133,7 @@ async fn listen(port: u16) -> std::io::Result<TcpListener> {
 
 fn connections() -> Connections {
     let second = Duration::from_secs(1);
-    Connections {
-        places: Arc::new(Semaphore::new(1000)),
-        patience: Patience { header: 30 * second, rest: 60 * second },
-    }
+    Connections { places: Places::new(1000), patience: Patience { header: 30 * second, rest: 60 * second } }
 }
 
 async fn activator(story: Story) -> turmoil::Result {

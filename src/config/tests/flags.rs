@@ -172,6 +172,8 @@ fn one_mistake_each() {
         let found = mistakes(&[&["queue-proxy"], args].concat(), &[]);
         assert!(found.len() == 1 && found[0].starts_with(start), "{args:?}: {found:?}");
     }
+    let odd = mistakes(&["queue-proxy", "--\u{1b}[31m"], &[]);
+    assert!(odd[0].starts_with("--\\u{1b}[31m: unknown flag"), "not for a terminal to obey: {odd:?}");
     assert!(mistakes(&[], &[])[0].starts_with("no subcommand"));
     assert!(mistakes(&["sevre"], &[])[0].contains("did you mean serve?"));
     assert!(mistakes(&["validate"], &[])[0].starts_with("--file: missing"));

@@ -11,6 +11,12 @@
 //! `$$` elsewhere stays: `sh -c 'echo $$'` means the shell's process id, and on one machine shells are common. (Kubernetes
 //! would make it one `$`.) A value sees the names defined before it, as in Kubernetes, so no reference is circular.
 
+/// What the kernel does not take as one argument or variable any more (`MAX_ARG_STRLEN`). What grows to this, by values
+/// made of values, is cut there, and the start fails for its length.
+const TOO_LONG: usize = (128 << 10) + 4;
+/// And of all together, which is 6 MiB at most. Beyond, nothing is put in.
+const TOO_MUCH: usize = 8 << 20;
+
 /// Ports of one replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ports {
@@ -34,11 +40,12 @@ pub struct Expanded {
 pub fn expand(command: &[String], env: &[(String, String)], ports: Ports) -> Expanded {
     let builtin = builtins(ports);
     let mut own: Vec<(String, String)> = Vec::with_capacity(env.len());
+    let mut room = TOO_MUCH;
     for (name, value) in env {
-        let value = substitute(value, &|n| lookup(&builtin, n).or_else(|| lookup(&own, n)));
+        let value = substitute(value, &mut room, &|n| lookup(&builtin, n).or_else(|| lookup(&own, n)));
         own.push((name.clone(), value));
     }
-    let argv = substitute_all(command, &builtin, &own);
+    let argv = substitute_all(command, &mut room, &builtin, &own);
     let mut env = builtin;
     env.append(&mut own);
     Expanded { argv, env }
@@ -47,7 +54,8 @@ pub fn expand(command: &[String], env: &[(String, String)], ports: Ports) -> Exp
 /// Puts the variables that [`expand`] made into another command of the same replica, such as an exec probe.
 #[must_use]
 pub fn expand_command(command: &[String], expanded: &Expanded, ports: Ports) -> Vec<String> {
-    substitute_all(command, &builtins(ports), &expanded.env)
+    let mut room = TOO_MUCH;
+    substitute_all(command, &mut room, &builtins(ports), &expanded.env)
 }
 
 fn builtins(ports: Ports) -> Vec<(String, String)> {
@@ -56,16 +64,19 @@ fn builtins(ports: Ports) -> Vec<(String, String)> {
     out
 }
 
-fn substitute_all(items: &[String], first: &[(String, String)], then: &[(String, String)]) -> Vec<String> {
-    items.iter().map(|item| substitute(item, &|n| lookup(first, n).or_else(|| lookup(then, n)))).collect()
+type Variables = [(String, String)];
+
+fn substitute_all(items: &[String], room: &mut usize, first: &Variables, then: &Variables) -> Vec<String> {
+    let value_of = |name: &str| lookup(first, name).or_else(|| lookup(then, name));
+    items.iter().map(|item| substitute(item, room, &value_of)).collect()
 }
 
-fn lookup(vars: &[(String, String)], name: &str) -> Option<String> {
-    vars.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.clone())
+fn lookup<'a>(vars: &'a Variables, name: &str) -> Option<&'a str> {
+    vars.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
 }
 
-/// One pass from left to right; what is put in is not looked at again.
-fn substitute(input: &str, value_of: &dyn Fn(&str) -> Option<String>) -> String {
+/// One pass from left to right; what is put in is not looked at again. It takes of `room`.
+fn substitute<'a>(input: &str, room: &mut usize, value_of: &dyn Fn(&str) -> Option<&'a str>) -> String {
     let mut out = String::with_capacity(input.len());
     let mut rest = input;
     while let Some(at) = rest.find('$') {
@@ -78,7 +89,13 @@ fn substitute(input: &str, value_of: &dyn Fn(&str) -> Option<String>) -> String 
             rest = &after[1 + reference.written.len()..];
         } else if let Some(reference) = reference(after) {
             if let Some(value) = value_of(reference.name) {
-                out.push_str(&value);
+                let most = (*room).min(TOO_LONG.saturating_sub(out.len()));
+                let fits = &value[..value.floor_char_boundary(most)];
+                out.push_str(fits);
+                *room -= fits.len();
+                if fits.len() < value.len() {
+                    return out;
+                }
             } else {
                 out.push('$');
                 out.push_str(reference.written);
@@ -150,6 +167,19 @@ mod tests {
         assert_eq!(got.argv, ["$(B)7!?", "$(GRPC_PORT)"]);
         let env: Vec<_> = got.env.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(env, [("PORT", "7"), ("A", "$(B)7"), ("B", "$(B)7!"), ("B", "$(B)7!?")]);
+    }
+
+    #[test]
+    fn values_of_values_do_not_grow_without_end() {
+        let double = |n: u32| (format!("V{n}"), format!("$(V{0})$(V{0})", n - 1));
+        let env: Vec<_> =
+            std::iter::once(("V0".to_owned(), "laugh".to_owned())).chain((1..1000).map(double)).collect();
+        let got = expand(&vec!["$(V999)".to_owned(); 1000], &env, Ports { http: 7, grpc: None });
+        let longest = got.env.iter().map(|(_, value)| value.len()).max().unwrap();
+        let all: usize = got.env.iter().map(|(_, value)| value).chain(&got.argv).map(String::len).sum();
+        // Exec must fail for it, not a program run with half a value.
+        assert!(((128 << 10) + 1..=TOO_LONG).contains(&longest), "{longest}");
+        assert!(all <= TOO_MUCH + 10_000, "{all}");
     }
 
     #[test]

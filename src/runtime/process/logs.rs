@@ -6,7 +6,7 @@
 //! [`PENDING_BYTES`] are unwritten the app is held up for [`STALL`] at most; then the batch is left out, with a mark.
 
 mod file;
-mod lines;
+pub(crate) mod lines;
 mod sink;
 
 use std::collections::HashSet;

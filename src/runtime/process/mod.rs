@@ -26,7 +26,7 @@ pub mod lookup;
 pub mod machine;
 pub mod orphans;
 pub mod ports;
-mod procfs;
+pub(crate) mod procfs;
 pub mod replica;
 mod sock_diag;
 pub mod supervisor;

@@ -5,14 +5,14 @@ use std::path::PathBuf;
 
 /// The fields of `/proc/PID/stat` that are needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
+pub(crate) struct Stat {
     pub(super) pid: i32,
-    pub(super) name: String,
+    pub(crate) name: String,
     pub(super) state: char,
     pub(super) parent: i32,
     pub(super) group: i32,
     /// Field 22, ticks since boot: with the pid and the boot it identifies a process.
-    pub(super) start: u64,
+    pub(crate) start: u64,
 }
 
 /// The process's, or none when there is no such process.
@@ -21,7 +21,7 @@ pub(super) fn stat(pid: i32) -> Option<Stat> {
     parse(&String::from_utf8_lossy(&bytes))
 }
 
-fn parse(text: &str) -> Option<Stat> {
+pub(crate) fn parse(text: &str) -> Option<Stat> {
     // The name is in parentheses and may itself hold spaces and parentheses: the last `)` ends it.
     let (head, tail) = text.rsplit_once(')')?;
     let (pid, name) = head.split_once('(')?;

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 /// Longer lines are cut: memory for one line is bounded whatever the app prints.
-pub(super) const LINE_BYTES: usize = 64 << 10;
+pub(crate) const LINE_BYTES: usize = 64 << 10;
 
 /// Splits a stream at `\n`. Of a progress bar (text, `\r`, text, …) the last state is kept, as a terminal shows it.
 #[derive(Debug, Default)]
-pub(super) struct Splitter {
+pub(crate) struct Splitter {
     line: Vec<u8>,
     /// Bytes of this line that were thrown away.
     cut: u64,
@@ -17,7 +17,7 @@ pub(super) struct Splitter {
 
 impl Splitter {
     /// Takes `bytes` in and gives each finished line, without its end, to `each`.
-    pub(super) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(&[u8])) {
+    pub(crate) fn feed(&mut self, mut bytes: &[u8], each: &mut dyn FnMut(&[u8])) {
         while let Some(at) = bytes.iter().position(|byte| *byte == b'\n') {
             self.append(&bytes[..at]);
             self.finish(each);
@@ -27,7 +27,7 @@ impl Splitter {
     }
 
     /// The end of the stream ends a line too.
-    pub(super) fn end(&mut self, each: &mut dyn FnMut(&[u8])) {
+    pub(crate) fn end(&mut self, each: &mut dyn FnMut(&[u8])) {
         if !self.line.is_empty() || self.cut > 0 {
             self.finish(each);
         }
@@ -80,7 +80,7 @@ fn shown(line: &[u8]) -> Range<usize> {
 }
 
 /// A line as text: invalid UTF-8 and control characters (but tab and escape, for colours) are replaced.
-pub(super) fn text(line: &[u8]) -> String {
+pub(crate) fn text(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let odd = |c: char| c.is_control() && c != '\t' && c != '\u{1b}';
     if text.contains(odd) { text.replace(odd, "\u{fffd}") } else { text.into_owned() }
