@@ -10,7 +10,7 @@ use crate::ledger::Outcome;
 use crate::support::Reply;
 
 /// An answer that takes longer is none. Starts, queues and debug builds are slow, but not that slow.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// 1 MiB that is nowhere like itself.
 static NOISE: LazyLock<Bytes> = LazyLock::new(|| {

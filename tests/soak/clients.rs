@@ -1,5 +1,6 @@
 //! Clients that stay to the end, one after the other until time is over.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,7 +169,11 @@ async fn events(site: &Site, service: &'static str) {
 
 /// What testapp sends.
 pub(crate) fn all_events(n: u32) -> String {
-    (0..n).map(|i| format!("data: {i}\n\n")).collect()
+    let mut all = String::new();
+    for i in 0..n {
+        let _ = write!(all, "data: {i}\n\n");
+    }
+    all
 }
 
 /// A burst, then silence until there is no replica, over and over.

@@ -188,10 +188,7 @@ enum Verdict {
 }
 
 fn verdict(entry: &Entry, ran: &[Execution], turmoil: &Turmoil) -> Verdict {
-    let outcome = match &entry.outcome {
-        None => return Verdict::Wrong("no answer"),
-        Some(outcome) => outcome,
-    };
+    let Some(outcome) = &entry.outcome else { return Verdict::Wrong("no answer") };
     let by_kill = || {
         let killed = || turmoil.kills.iter().filter(|kill| kill.service == entry.service);
         let pids: HashSet<u32> = killed().flat_map(|kill| kill.pids.iter().copied()).collect();

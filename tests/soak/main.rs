@@ -75,7 +75,7 @@ async fn every_request_is_answered_once_and_nothing_is_left() {
     chaos.await.unwrap();
     let last = async {
         while let Some(client) = clients.join_next().await {
-            client.unwrap()
+            client.unwrap();
         }
     };
     let all = tokio::time::timeout(LAST_REQUESTS, last).await.is_ok();

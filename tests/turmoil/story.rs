@@ -97,7 +97,7 @@ impl Story {
                 None => wrong.push(format!("no end: {}", what())),
                 Some(Outcome::Wrong(_)) => wrong.push(what()),
                 Some(Outcome::Cut) if runs != 1 => {
-                    wrong.push(format!("no answer that could be cut: {}", what()))
+                    wrong.push(format!("no answer that could be cut: {}", what()));
                 }
                 Some(Outcome::Right) if runs != 1 => wrong.push(format!("answered by nobody: {}", what())),
                 Some(_) => {}
