@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::h2_apps::{Asked, Count, h2_connections, h2_only, listen};
 use crate::h2_raw::{END_STREAM, GOAWAY, HEADERS, PING, RST_STREAM, RawH2, frame, request};
-use crate::support::{Raw, SOON, Setup, Way, holds, wait_until};
+use crate::support::{Call, NAME, Raw, SOON, Setup, Way, holds, host, wait_until};
 
 #[tokio::test]
 async fn a_refused_stream_is_sent_once_more_and_no_more() {
@@ -296,11 +296,11 @@ async fn an_app_whose_host_vanished_is_noticed() {
 
 #[tokio::test]
 async fn an_error_made_here_has_no_body_where_head_was_asked() {
-    for hop in Hop::ALL {
+    for setup in Setup::ALL {
         let app = h2_only(|asked: Asked| async move { asked.refuse(Reason::REFUSED_STREAM) }).await;
-        let front = hop.setup().protocol("h2c").app(app).await;
-        let reply = Call::head(&front.host(), "/").h2().send(front.addr).await.unwrap();
-        assert_eq!((reply.status, reply.text()), (502, String::new()), "{hop:?}: {reply}");
-        assert!(reply.header("content-length").parse::<u64>().unwrap() > 0, "{hop:?}: as GET's: {reply}");
+        let way = Way::through(setup).protocol("h2c").at(app).start().await;
+        let reply = Call::head(&host(NAME), "/").h2().send(way.traffic).await.unwrap();
+        assert_eq!((reply.status, reply.text()), (502, String::new()), "{way}: {reply}");
+        assert!(reply.header("content-length").parse::<u64>().unwrap() > 0, "{way}: as GET's: {reply}");
     }
 }

@@ -3,7 +3,7 @@
 //! Each case is refused with 400, or becomes one message that the strict reader of [`RawApp`] takes; either way the
 //! connection is closed and the request hidden in it (`/smuggled`) is never seen as one.
 
-use crate::support::{NAME, Raw, RawApp, Setup, Way};
+use crate::support::{NAME, Raw, RawApp, SOON, Setup, Way, holds, wait_until};
 
 on_each_setup!(
     ambiguous_requests_do_not_pass,
