@@ -139,7 +139,7 @@ impl Ledger {
         let entries = self.entries.lock();
         let turmoil = site.turmoil.lock();
         let mut wrong = Vec::new();
-        let executions = executions(site, &mut wrong);
+        let executions = executions(site, &entries, &mut wrong);
         for number in executions.keys().filter(|number| **number >= entries.len()) {
             wrong.push(format!("{number}: executed, but nobody sent it"));
         }
@@ -224,23 +224,41 @@ fn verdict(entry: &Entry, ran: &[Execution], turmoil: &Turmoil) -> Verdict {
 }
 
 /// Number of the request → its executions.
-fn executions(site: &Site, wrong: &mut Vec<String>) -> HashMap<usize, Vec<Execution>> {
+fn executions(site: &Site, entries: &[Entry], wrong: &mut Vec<String>) -> HashMap<usize, Vec<Execution>> {
     let mut executions = HashMap::<usize, Vec<Execution>>::new();
     for service in SERVICES {
         let Ok(file) = std::fs::File::open(site.lab.path(&format!("{service}.jsonl"))) else { continue };
+        // What each process is at, in the order in which it wrote.
+        let mut under_way = HashMap::<u32, HashSet<usize>>::new();
         for line in BufReader::new(file).lines() {
             let record: Record = serde_json::from_str(&line.unwrap()).unwrap();
-            if record.is("violation") {
-                wrong.push(format!("{service}: more than {LIMIT} in flight: {record:?}"));
+            let Some(number) = record.id.as_ref().map(|id| id.parse().unwrap()) else { continue };
+            let at = under_way.entry(record.pid).or_default();
+            match record.event.as_str() {
+                "request" => {
+                    at.insert(number);
+                    let run = Execution { service, pid: record.pid };
+                    executions.entry(number).or_default().push(run);
+                }
+                "done" => {
+                    at.remove(&number);
+                }
+                // A request whose client has gone is over for us when its connection is closed; the app reads that an
+                // instant later, and maybe after the next request.
+                "violation" if at.iter().filter(|n| !has_gone(entries, **n)).count() > LIMIT as usize => {
+                    wrong.push(format!("{service}: more than {LIMIT} in flight: {at:?}, {record:?}"));
+                }
+                _ => {}
             }
-            let Some(number) = record.id.as_ref().filter(|_| record.is("request")) else { continue };
-            executions
-                .entry(number.parse().unwrap())
-                .or_default()
-                .push(Execution { service, pid: record.pid });
         }
     }
     executions
+}
+
+/// Its client vanished, or was cut off.
+fn has_gone(entries: &[Entry], number: usize) -> bool {
+    let outcome = entries.get(number).and_then(|entry| entry.outcome.as_ref());
+    matches!(outcome, Some(Outcome::Vanished | Outcome::Cut(_) | Outcome::Told))
 }
 
 // === impl Ticket ===
