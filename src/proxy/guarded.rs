@@ -8,19 +8,16 @@ use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use crate::net::TcpStream;
-use http_body::SizeHint;
-use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::Notify;
 use tokio::time::Sleep;
 
 use super::framing::{Framing, Refused};
+use super::signals::Signals;
 use crate::clock;
+use crate::net::TcpStream;
 
 /// How long a client that is still sending is listened to after our last answer: a close with bytes unread resets the
 /// connection, and the reset can overtake the answer (RFC 9112 §9.6).
@@ -40,36 +37,6 @@ pub struct Patience {
     /// Between two requests, at least; at most half as long again.
     pub rest: Duration,
 }
-
-/// What the connection and its requests tell each other. Over HTTP/1 both run on one task, one after the other.
-#[derive(Debug)]
-pub struct Signals {
-    /// The number of the request that must be refused, and why.
-    refused_at: AtomicU32,
-    why: Mutex<Refused>,
-    /// Requests that hyper handed over. Written by the connection's task alone.
-    handed_over: AtomicU32,
-    /// Responses that are being made or sent: one over HTTP/1, one a stream over HTTP/2.
-    busy: AtomicU32,
-    /// The end of a response can be the end of the connection: HTTP/1.0.
-    ends_by_close: AtomicBool,
-    /// All of what the client has begun to send has come.
-    all_came: AtomicBool,
-    /// HTTP/1 is over: upgraded.
-    over: AtomicBool,
-    /// An HTTP/2 connection has rested for too long.
-    rested: Notify,
-    /// We are going to leave: clients are to look for another.
-    announced: Arc<AtomicBool>,
-}
-
-/// Keeps an HTTP/2 connection from being at rest: a tunnel goes on when its response's head is long sent. Goes with the
-/// request, and therefore can be cloned.
-#[derive(Clone, Debug)]
-pub struct Held(#[expect(dead_code, reason = "its drop tells")] Arc<Hold>);
-
-#[derive(Debug)]
-struct Hold(Arc<Signals>);
 
 /// A client's connection.
 #[derive(Debug)]
@@ -100,109 +67,6 @@ enum Side {
     /// Closed, but the peer is still listened to until the timer fires → `Shut`.
     Lingering,
     Shut,
-}
-
-// === impl Signals ===
-
-impl Default for Signals {
-    fn default() -> Self {
-        Self {
-            refused_at: AtomicU32::new(u32::MAX),
-            why: Mutex::new(Refused::Length),
-            handed_over: AtomicU32::new(0),
-            busy: AtomicU32::new(0),
-            ends_by_close: AtomicBool::new(false),
-            all_came: AtomicBool::new(false),
-            over: AtomicBool::new(false),
-            rested: Notify::new(),
-            announced: Arc::default(),
-        }
-    }
-}
-
-impl Signals {
-    /// For a new connection. `announced` tells when answers are to send clients away.
-    pub fn new(announced: Arc<AtomicBool>) -> Self {
-        Self { announced, ..Self::default() }
-    }
-
-    /// Whether the answer that goes out now is the connection's last.
-    pub fn is_last(&self) -> bool {
-        self.announced.load(Relaxed)
-    }
-
-    /// hyper hands over the next request of HTTP/1. Whether it is taken.
-    pub fn next_request(&self, http_10: bool) -> Result<(), Refused> {
-        let number = self.handed_over.load(Relaxed);
-        self.handed_over.store(number.saturating_add(1), Relaxed);
-        self.begun();
-        self.ends_by_close.store(http_10, Relaxed);
-        if number >= self.refused_at.load(Relaxed) { Err(*self.why.lock()) } else { Ok(()) }
-    }
-
-    /// hyper hands over the next request of HTTP/2.
-    pub fn next_stream(&self) {
-        self.handed_over.store(self.handed_over.load(Relaxed).wrapping_add(1), Relaxed);
-        self.begun();
-    }
-
-    /// Waits until an HTTP/2 connection has rested for too long.
-    pub async fn rested(&self) {
-        self.rested.notified().await;
-    }
-
-    /// A response is wanted.
-    pub fn begun(&self) {
-        self.busy.fetch_add(1, Relaxed);
-    }
-
-    /// All of the response is with hyper, or it will not be.
-    pub fn answered(&self) {
-        self.busy.fetch_sub(1, Relaxed);
-    }
-
-    /// Whether a response is being made or sent.
-    pub fn is_busy(&self) -> bool {
-        self.busy.load(Relaxed) > 0
-    }
-
-    /// It is busy until what this returns, and every clone of it, is dropped.
-    pub fn hold(self: Arc<Self>) -> Held {
-        self.begun();
-        Held(Arc::new(Hold(self)))
-    }
-
-    /// Nothing is asked for at the moment. Who has never asked for anything may be about to.
-    pub fn rests(&self) -> bool {
-        self.handed_over.load(Relaxed) > 0 && !self.is_busy() && !self.over.load(Relaxed)
-    }
-
-    /// Whether the connection cannot go on after an answer to a request whose body nobody reads. hyper looks once: a body
-    /// of known length that has come is skipped at once; for any other it ends the connection, and does not say so.
-    pub fn is_last_unless_read(&self, body: &SizeHint) -> bool {
-        body.exact().is_none() || !self.all_came.load(Relaxed)
-    }
-
-    /// What follows is not HTTP/1.
-    pub fn over(&self) {
-        self.over.store(true, Relaxed);
-    }
-
-    /// What is being sent is broken off: the end of the connection must not look like the end of it.
-    pub fn reset(&self) {
-        self.ends_by_close.store(true, Relaxed);
-    }
-
-    fn refuse(&self, number: u32, why: Refused) {
-        *self.why.lock() = why;
-        self.refused_at.store(number, Relaxed);
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        self.0.answered();
-    }
 }
 
 // === impl Guarded ===
@@ -240,7 +104,7 @@ impl Guarded {
                 self.made_up = CUT_SHORT;
             }
         }
-        self.signals.all_came.store(self.framing.is_at_rest(), Relaxed);
+        self.signals.set_all_came(self.framing.is_at_rest());
         if !self.framing.is_in_head() {
             if self.framing.heads() != heads {
                 self.head_since = None;
@@ -283,12 +147,12 @@ impl Guarded {
     }
 
     fn is_over(&self) -> bool {
-        self.framing.is_off() || self.signals.over.load(Relaxed)
+        self.framing.is_off() || self.signals.is_over()
     }
 
     /// The timer fired: when to look again. `None`: enough, or nothing to look for any more.
     fn look(&mut self, now: Instant) -> Option<Instant> {
-        if self.signals.over.load(Relaxed) {
+        if self.signals.is_over() {
             return None;
         }
         let Patience { header, rest } = self.patience;
@@ -296,7 +160,7 @@ impl Guarded {
         let never = now + Duration::from_hours(24 * 365);
         let next = now.checked_add(rest).unwrap_or(never);
         let h2 = self.framing.is_off();
-        let requests = if h2 { self.signals.handed_over.load(Relaxed) } else { self.framing.heads() };
+        let requests = if h2 { self.signals.requests() } else { self.framing.heads() };
         if self.signals.is_busy() {
             // The rest begins after the next look at the earliest.
             self.seen = (requests.wrapping_sub(1), 0);
@@ -317,7 +181,7 @@ impl Guarded {
         }
         if h2 {
             // To be told, not cut off: it may be about to ask.
-            self.signals.rested.notify_one();
+            self.signals.set_rested();
         }
         None
     }
@@ -358,7 +222,7 @@ impl AsyncRead for Guarded {
             Poll::Ready(Ok(())) => {
                 let bytes = &mut buf.filled_mut()[before..];
                 this.ended |= bytes.is_empty();
-                if !this.signals.over.load(Relaxed)
+                if !this.signals.is_over()
                     && let Some(spoilt) = this.came(bytes)
                 {
                     bytes[spoilt] = b'\0';
@@ -420,7 +284,7 @@ impl Drop for Guarded {
     /// hyper closes in order by `poll_shutdown`. Without it the response was broken off, and where the end of the
     /// connection is its end, only a reset says so.
     fn drop(&mut self) {
-        if self.ours == Side::Open && self.signals.ends_by_close.load(Relaxed) && !self.is_over() {
+        if self.ours == Side::Open && self.signals.ends_by_close() && !self.is_over() {
             let _ = self.stream.set_zero_linger();
         }
     }

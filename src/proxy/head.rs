@@ -3,7 +3,6 @@
 //! [`canonical`] brings a request into one form, whatever it came as: origin-form target, exactly one `Host`, no
 //! hop-by-hop fields, forwarding fields added. [`shape`] turns that into what goes over the wire to the app.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use http::header::{
@@ -17,14 +16,12 @@ use http_body::Body;
 use super::client::Wire;
 use super::error::ProxyError;
 use super::fault::AppFault;
+use super::forwarded::{self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::grpc;
 use super::host;
 use super::server::Conn;
 use super::upgrade;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -93,7 +90,7 @@ pub fn canonical(
     if traits.h2 {
         join_cookies(&mut parts.headers);
     }
-    add_forwarding(&mut parts.headers, conn, &host);
+    forwarded::add(&mut parts.headers, &conn.peer_ip, &host);
     parts.headers.insert(HOST, host);
     Ok(traits)
 }
@@ -245,7 +242,7 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 /// All values of a field, and one more, as one value.
-fn join(headers: &HeaderMap, name: &HeaderName, separator: &[u8], last: &[u8]) -> HeaderValue {
+pub(super) fn join(headers: &HeaderMap, name: &HeaderName, separator: &[u8], last: &[u8]) -> HeaderValue {
     let mut joined = Vec::new();
     for value in headers.get_all(name).iter().map(HeaderValue::as_bytes).chain([last]) {
         if value.is_empty() {
@@ -257,50 +254,6 @@ fn join(headers: &HeaderMap, name: &HeaderName, separator: &[u8], last: &[u8]) -
         joined.extend_from_slice(value);
     }
     HeaderValue::from_bytes(&joined).expect("valid values joined by valid bytes are a valid value")
-}
-
-fn add_forwarding(headers: &mut HeaderMap, conn: &Conn, host: &HeaderValue) {
-    let forwarded_for = if headers.contains_key(X_FORWARDED_FOR) {
-        join(headers, &X_FORWARDED_FOR, b", ", conn.peer_ip.as_bytes())
-    } else {
-        conn.peer_ip.clone()
-    };
-    headers.insert(X_FORWARDED_FOR, forwarded_for);
-    headers.entry(X_FORWARDED_PROTO).or_insert_with(|| HeaderValue::from_static("http"));
-    headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
-
-    // RFC 7239: IPv6 addresses are bracketed, and anything but a token is quoted.
-    let ip = conn.peer_ip.to_str().expect("an address is ASCII");
-    let mut element = String::with_capacity(48 + host.len());
-    let written =
-        if ip.contains(':') { write!(element, "for=\"[{ip}]\"") } else { write!(element, "for={ip}") };
-    written.expect("a String takes everything");
-    if let Ok(host) = host.to_str()
-        && !host.contains(['"', '\\'])
-    {
-        write!(element, ";host=\"{host}\"").expect("a String takes everything");
-    }
-    element.push_str(";proto=http");
-    let mut value = join(headers, &FORWARDED, b", ", element.as_bytes());
-    if !closes_quotes(&value.as_bytes()[..value.len() - element.len()]) {
-        value = HeaderValue::try_from(element).expect("a host and an address are visible ASCII");
-    }
-    headers.insert(FORWARDED, value);
-}
-
-/// Whether what follows stands outside of quotes. A client that leaves one open would have our element be part of its
-/// own (RFC 7239 §4, RFC 9110 §5.6.4).
-fn closes_quotes(value: &[u8]) -> bool {
-    let (mut quoted, mut escaped) = (false, false);
-    for byte in value {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' => escaped = quoted,
-            b'"' => quoted = !quoted,
-            _ => {}
-        }
-    }
-    !quoted
 }
 
 #[cfg(test)]
@@ -336,34 +289,6 @@ mod tests {
         assert_eq!(parts.headers["te"], "trailers");
         assert_eq!(parts.headers["host"], "a");
         assert!(!traits.upgrade);
-    }
-
-    #[test]
-    fn forwarding_fields_are_added_and_appended() {
-        let (parts, _) = canonicalised(Request::get("/x").header("host", "a:80").body(()).unwrap());
-        assert_eq!(parts.headers["x-forwarded-for"], "10.0.0.9");
-        assert_eq!(parts.headers["x-forwarded-proto"], "http");
-        assert_eq!(parts.headers["x-forwarded-host"], "a:80");
-        assert_eq!(parts.headers["forwarded"], "for=10.0.0.9;host=\"a:80\";proto=http");
-
-        let request = Request::get("/x")
-            .header("host", "a")
-            .header("x-forwarded-for", "1.1.1.1")
-            .header("x-forwarded-for", "2.2.2.2")
-            .header("x-forwarded-proto", "https")
-            .header("forwarded", "for=1.1.1.1")
-            .body(())
-            .unwrap();
-        let (parts, _) = canonicalised(request);
-        assert_eq!(parts.headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 10.0.0.9");
-        assert_eq!(parts.headers["x-forwarded-proto"], "https");
-        assert_eq!(parts.headers["forwarded"], "for=1.1.1.1, for=10.0.0.9;host=\"a\";proto=http");
-        // Who leaves a quote open does not get to say who came next.
-        for open in ["for=\"", "for=a;by=\"b\\\"", "for=\"a\\\\\"\""] {
-            let request = Request::get("/x").header("host", "a").header("forwarded", open).body(()).unwrap();
-            let (parts, _) = canonicalised(request);
-            assert_eq!(parts.headers["forwarded"], "for=10.0.0.9;host=\"a\";proto=http", "{open}");
-        }
     }
 
     #[test]

@@ -23,10 +23,11 @@ use tokio::runtime::Handle;
 use super::body::{Body, BodyError};
 use super::error::{Dialect, ProxyError};
 use super::framing::{MAX_HEAD, MAX_TARGET, Refused};
-use super::guarded::{Guarded, Patience, Signals};
+use super::guarded::{Guarded, Patience};
 use super::hangup::Hangup;
 use super::metrics::{self, OpenConnection};
 use super::places::Places;
+use super::signals::Signals;
 use super::timeout::{Watched, WatchedExecutor};
 use crate::drain::{Drain, Open};
 

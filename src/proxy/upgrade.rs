@@ -24,7 +24,7 @@ use super::body::RequestBody;
 use super::client::Wire;
 use super::error::{ProxyError, Stage};
 use super::exchange::Exchange;
-use super::guarded::Held;
+use super::signals::Held;
 use super::timeout::{Deadline, Watch, Watched};
 use super::websocket::{self, Frames};
 use crate::drain::Drain;

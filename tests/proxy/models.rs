@@ -5,7 +5,9 @@ use http::Method;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::support::{Call, LONG, Lab, Raw, Reply, SOON, Serve, Setup, Yaml, holds, host, wait_until};
+use crate::support::{
+    Call, LONG, Lab, Raw, Reply, SOON, Serve, Setup, Yaml, holds, host, raise_open_files, wait_until,
+};
 
 /// One of the default shared hosts.
 const SHARED: &str = "localhost";
@@ -322,6 +324,7 @@ async fn a_name_that_does_not_come_is_408() {
 
 #[tokio::test]
 async fn bodies_that_wait_for_a_name_are_bounded() {
+    raise_open_files(4096);
     let lab = Lab::new();
     let serve = lab.services(&[&lab.app("llama")]).serve().start().await;
     let head = format!("POST {CHAT} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 70000\r\n\r\n");

@@ -27,7 +27,7 @@ pub(crate) use client::{Call, Open, Reply, Wire};
 pub(crate) use lab::{Gate, Lab, free_range};
 pub(crate) use load::{Load, Outcome, tally};
 pub(crate) use metrics::{metrics, value};
-pub(crate) use procs::{Proc, alive, cpu_time, kill, rss_bytes, zombies};
+pub(crate) use procs::{Proc, alive, cpu_time, kill, raise_open_files, rss_bytes, zombies};
 pub(crate) use program::{Program, testapp, testapp_path};
 pub(crate) use raw::Raw;
 pub(crate) use raw_app::{AppConn, Message, RawApp};

@@ -82,3 +82,11 @@ impl fmt::Display for Proc {
         write!(f, "{} {}", self.pid, self.command)
     }
 }
+
+/// Lets this test have as many open files as the system allows it: a shell's usual 1,024 are few.
+pub(crate) fn raise_open_files(needed: u64) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let most = getrlimit(Resource::Nofile).maximum;
+    assert!(most.is_none_or(|most| most >= needed), "needs {needed} open files; `ulimit -Hn` says {most:?}");
+    setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
+}
