@@ -130,17 +130,17 @@ async fn a_client_that_reads_nothing_more_loses_its_slot() {
 #[tokio::test]
 async fn an_upload_that_moves_and_an_app_that_thinks_are_not_idle() {
     for setup in Setup::ALL {
-        let way = Way::through(setup).timeout("idle", "2s").timeout("responseStart", "3s").start().await;
+        let way = Way::through(setup).timeout("idle", "4s").timeout("responseStart", "5s").start().await;
         let (call, pieces) = Call::post_pieces(&host(NAME), "/sink");
         let upload = way.send(call);
         // Longer than either bound in all.
-        for _ in 0..12 {
+        for _ in 0..20 {
             pieces.send("piece".into()).await.unwrap();
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
         drop(pieces);
         let upload = upload.await.unwrap().unwrap();
-        assert_eq!((upload.status, &upload.json()["bytes"]), (200, &60.into()), "{way}: {upload}");
+        assert_eq!((upload.status, &upload.json()["bytes"]), (200, &100.into()), "{way}: {upload}");
 
         let way = Way::through(setup).timeout("idle", "1s").start().await;
         let thinks = way.get("/sleep?ms=2500").send(way.traffic).await.unwrap();
@@ -158,13 +158,13 @@ async fn an_upload_that_moves_and_an_app_that_thinks_are_not_idle() {
 #[tokio::test]
 async fn a_tunnel_is_idle_when_both_are_silent() {
     for setup in Setup::ALL {
-        let mut way = Way::through(setup).limit(1).timeout("idle", "2s").start().await;
+        let mut way = Way::through(setup).limit(1).timeout("idle", "4s").start().await;
         let mut raw = Raw::connect(way.traffic).await;
         let head =
             "GET /ws-echo HTTP/1.1\r\nconnection: Upgrade\r\nupgrade: echo\r\nx-request-id: ws\r\nhost: ";
         raw.send(format!("{head}{}\r\n\r\n", host(NAME))).await;
         raw.until("\r\n\r\n").await;
-        for i in 0..8 {
+        for i in 0..10 {
             raw.send(format!("{i};")).await;
             raw.until(&format!("{i};")).await;
             tokio::time::sleep(Duration::from_millis(500)).await;
