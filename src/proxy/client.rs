@@ -33,6 +33,8 @@ const MAX_REST: Duration = Duration::from_millis(1_800);
 /// An app that closes what rests sooner is learned from: half of what it did not wait for is safe. Forgotten after this
 /// long, since it may have closed that one connection for a reason of its own.
 const REMEMBERED: Duration = Duration::from_mins(1);
+/// One that closes so soon after its answer is taken to close after every one: nothing of it is used again meanwhile.
+const AT_ONCE: Duration = Duration::from_millis(10);
 /// A replica answers from the same machine or cluster; longer means that it is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request's body may still be sent on after its response is complete. Most clients stop once they have
@@ -200,12 +202,15 @@ impl Client {
         mut request: Request<RequestBody>,
     ) -> Result<(Response<Incoming>, Leased), SendError> {
         // A connection that the app closed while it rested gives the request back unsent: try the next.
-        while let Some(mut sender) = self.checkout() {
+        while let Some((mut sender, rested)) = self.checkout() {
             match sender.try_send_request(request).await {
                 Ok(response) => return Ok((response, Leased { client: self.clone(), sender })),
                 Err(error) => {
                     request = unsent(error).map_err(|error| match error {
-                        SendError::Broken(error) if sender.was_cut() => SendError::Unread(error),
+                        SendError::Broken(error) if sender.was_cut() => {
+                            self.idle.lock().learn(rested, clock::now());
+                            SendError::Unread(error)
+                        }
                         other => other,
                     })?;
                 }
@@ -272,8 +277,8 @@ impl Client {
         !self.h2_proven.load(Ordering::Relaxed) && self.spoken.takes_h2(self.addr).await == Some(false)
     }
 
-    /// The most recently used connection that is still open.
-    fn checkout(&self) -> Option<Sender> {
+    /// The most recently used connection that is still open, and how long it rested.
+    fn checkout(&self) -> Option<(Sender, Duration)> {
         let mut pool = self.idle.lock();
         let Idle { sender, since } = pool.stack.pop()?;
         let now = clock::now();
@@ -289,10 +294,9 @@ impl Client {
             return None;
         }
         if sender.is_ready() {
-            return Some(sender);
+            return Some((sender, rested));
         }
-        pool.max_rest = rested / 2;
-        pool.forget_at = Some(now + REMEMBERED);
+        pool.learn(rested, now);
         drop(pool);
         self.checkout()
     }
@@ -313,6 +317,16 @@ impl Client {
 
     async fn dial_h1(&self) -> io::Result<Sender> {
         Sender::handshake(self.connect().await?).await
+    }
+}
+
+// === impl Pool ===
+
+impl Pool {
+    /// The app has closed a connection that rested for no longer than this.
+    fn learn(&mut self, rested: Duration, now: Instant) {
+        self.max_rest = if rested < AT_ONCE { Duration::ZERO } else { rested / 2 };
+        self.forget_at = Some(now + REMEMBERED);
     }
 }
 
