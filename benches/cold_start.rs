@@ -49,10 +49,7 @@ struct Figures {
 }
 
 fn main() {
-    common::build_testapp();
-    machine::print();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(run());
+    common::with_testapp(run());
 }
 
 async fn run() {

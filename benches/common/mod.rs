@@ -24,6 +24,14 @@ pub(crate) fn build_testapp() {
     assert!(build.status().is_ok_and(|status| status.success()), "testapp does not build");
 }
 
+/// A whole bench that has testapp as its app.
+pub(crate) fn with_testapp(bench: impl Future<Output = ()>) {
+    build_testapp();
+    machine::print();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(bench);
+}
+
 /// Times that everything is repeated: `BENCH_ROUNDS`, or what the bench finds right.
 pub(crate) fn rounds(usual: usize) -> usize {
     std::env::var("BENCH_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(usual)

@@ -33,13 +33,13 @@ impl Exchange {
     pub fn new(
         permit: Permit,
         counted: Option<Counted>,
-        lease: Option<Lease>,
+        lease: Lease,
         metrics: Arc<ServiceMetrics>,
         started: Instant,
         bound: Instant,
         status: u16,
     ) -> Self {
-        Self { lease, permit: Some(permit), counted, metrics, started, bound, status, bytes: 0 }
+        Self { lease: Some(lease), permit: Some(permit), counted, metrics, started, bound, status, bytes: 0 }
     }
 
     /// So many more bytes of the response's body have come.

@@ -131,7 +131,7 @@ impl Forward {
         let status = response.status();
         let metrics = metrics.clone();
         let exchange =
-            Exchange::new(permit, self.counted, Some(lease), metrics, self.started, sent, status.as_u16());
+            Exchange::new(permit, self.counted, lease, metrics, self.started, sent, status.as_u16());
         if let Some(upgrade) = upgrade {
             let limits = upgrade::Limits {
                 idle: timeouts.idle,
@@ -196,12 +196,7 @@ fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     if !matches!(request.body(), RequestBody::Empty) {
         return None;
     }
-    let mut spare = Request::new(RequestBody::Empty);
-    *spare.method_mut() = request.method().clone();
-    *spare.uri_mut() = request.uri().clone();
-    *spare.version_mut() = request.version();
-    *spare.headers_mut() = request.headers().clone();
-    Some(spare)
+    Some(head::copy(request).map(|()| RequestBody::Empty))
 }
 
 /// Whether a connection failed for want of open files or ports on our side.

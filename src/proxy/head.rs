@@ -12,6 +12,7 @@ use http::header::{
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 use http::{Method, Request, Response, Version, request};
 use http_body::Body;
+use hyper::ext::Protocol;
 
 use super::client::Wire;
 use super::error::ProxyError;
@@ -138,6 +139,20 @@ pub fn shape<B: Body>(request: &mut Request<B>, wire: Wire) -> Result<(), ProxyE
         }
     }
     Ok(())
+}
+
+/// A request's head once more: a few reference counts and two small allocations.
+pub fn copy<B>(request: &Request<B>) -> Request<()> {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.uri_mut() = request.uri().clone();
+    *head.version_mut() = request.version();
+    *head.headers_mut() = request.headers().clone();
+    // Of an extended CONNECT. The rest of the extensions is hyper's own, and told nobody.
+    if let Some(protocol) = request.extensions().get::<Protocol>() {
+        head.extensions_mut().insert(protocol.clone());
+    }
+    head
 }
 
 /// Makes an app's response head fit for any client. Refuses one whose length two clients may read differently.

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use endpoint::Endpoint;
 use error::Refusal;
 
+pub mod app_stream;
 pub mod body;
 pub mod breaker;
 pub mod client;
-pub mod cut;
 pub mod detect;
 pub mod endpoint;
 pub mod error;

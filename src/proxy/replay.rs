@@ -11,10 +11,10 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::Request;
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::ext::Protocol;
 use parking_lot::Mutex;
 
 use super::body::{Prefetched, RequestBody};
+use super::head;
 use super::timeout::Watch;
 
 /// As much of a body is kept until its request is answered. Apps refuse streams at once, so more is seldom sent.
@@ -57,16 +57,7 @@ impl Kept {
                 Some(tape)
             }
         };
-        let mut head = Request::new(());
-        *head.method_mut() = request.method().clone();
-        *head.uri_mut() = request.uri().clone();
-        *head.version_mut() = request.version();
-        *head.headers_mut() = request.headers().clone();
-        // Of an extended CONNECT. The rest of the extensions is hyper's own, and told nobody.
-        if let Some(protocol) = request.extensions().get::<Protocol>() {
-            head.extensions_mut().insert(protocol.clone());
-        }
-        Self { head: Some(head), tape }
+        Self { head: Some(head::copy(request)), tape }
     }
 
     /// The request as it was, unless more of its body was read than is kept.

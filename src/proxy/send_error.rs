@@ -32,7 +32,7 @@ pub enum SendError {
     /// It answers HTTP/2 with something else.
     #[error("it does not speak HTTP/2")]
     NoHttp2,
-    /// The app had closed the resting connection on which the request went, and did not read it ([`cut`](super::cut)).
+    /// The app had closed the resting connection on which the request went, and did not read it ([`app_stream`](super::app_stream)).
     /// Safe to repeat if it has no body.
     #[error("{}", describe(.0))]
     Unread(hyper::Error),

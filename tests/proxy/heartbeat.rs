@@ -235,7 +235,12 @@ async fn who_reads_nothing_holds_no_slot_for_ever() {
     raw.send([0, 0, head.len() as u8, 1, 5, 0, 0, 0, 1]).await; // HEADERS, END_STREAM and END_HEADERS, stream 1
     raw.send(&head).await;
     serve.wait_queued("llm", 1).await;
-    tokio::time::sleep(Duration::from_millis(300)).await; // The head goes out.
+    // HEADERS with END_HEADERS on stream 1.
+    wait_until(SOON, "the head goes out", async || {
+        let came = raw.peek();
+        holds(came.contains("\u{1}\u{4}\0\0\0\u{1}"), came)
+    })
+    .await;
     gate.open();
     wait_until(SOON, "the request reaches the app", async || {
         holds(lab.events("llm", "request").len() == 1, "not yet")

@@ -1,5 +1,10 @@
-//! Tells a request that an app never read from one that it may have: the race of a request with the end of the
-//! connection that it was sent on.
+//! An HTTP/1.1 connection to an app, watched by two eyes that hyper does not have. Costs nothing that is not asked for.
+//!
+//! **How much an app says before it answers.** hyper skips interim responses (1xx) without counting them. What comes
+//! between a request and the head of its response is counted, so that an app cannot keep us busy with 1xx.
+//!
+//! **Whether an app had read what it was sent when it closed:** the race of a request with the end of the connection
+//! that it was sent on.
 //!
 //! An app may close a connection that rests at the very moment at which it is used again. What comes back is its FIN,
 //! which was on its way before the request arrived, and then the kernel's RST, which answers bytes for a socket that is
@@ -10,43 +15,65 @@
 //! The RST has come by the time the FIN is read when both ends share a kernel, as a sidecar and its app do. Where it
 //! has not, nothing is claimed.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
-use crate::net::TcpStream;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Whether a connection ended so. Shared by the connection and who sends on it.
-#[derive(Clone, Debug, Default)]
-pub struct Cut(Arc<AtomicBool>);
+use super::fault::TooManyInterims;
+use crate::net::TcpStream;
 
-/// A connection to an app that notes how it ends. Costs nothing before.
+/// What may come before a response's head: thousands of interim responses, and what is read ahead of the head.
+const MAX_BEFORE_HEAD: usize = 256 * 1024;
+/// No request waits for its response's head.
+const NONE_WAITS: usize = usize::MAX;
+
+/// The connection.
 #[derive(Debug)]
-pub struct Noting {
+pub struct AppStream {
     stream: TcpStream,
-    cut: Cut,
+    seen: Arc<Seen>,
 }
 
-// === impl Cut ===
+/// What was seen on a connection. Shared with who sends on it.
+#[derive(Debug)]
+pub struct Seen {
+    /// Bytes since the request that waits for its response's head was sent, or [`NONE_WAITS`].
+    before_head: AtomicUsize,
+    /// It ended with bytes of ours unread.
+    cut: AtomicBool,
+}
 
-impl Cut {
-    /// What was sent last was not read.
-    pub fn happened(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+// === impl Seen ===
+
+impl Seen {
+    /// A request is sent.
+    pub fn sent(&self) {
+        self.before_head.store(0, Ordering::Relaxed);
+    }
+
+    /// Its response's head has come, or will not.
+    pub fn answered(&self) {
+        self.before_head.store(NONE_WAITS, Ordering::Relaxed);
+    }
+
+    /// Whether what was sent last was not read.
+    pub fn was_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
     }
 }
 
-// === impl Noting ===
+// === impl AppStream ===
 
-impl Noting {
-    /// Notes how `stream` ends.
-    pub fn new(stream: TcpStream) -> (Self, Cut) {
-        let cut = Cut::default();
-        (Self { stream, cut: cut.clone() }, cut)
+impl AppStream {
+    /// Watches `stream`.
+    pub fn new(stream: TcpStream) -> (Self, Arc<Seen>) {
+        let seen = Arc::new(Seen { before_head: AtomicUsize::new(NONE_WAITS), cut: AtomicBool::new(false) });
+        (Self { stream, seen: seen.clone() }, seen)
     }
 
     /// After a FIN: HUP says that both directions are closed, and ours was not closed by us.
@@ -57,23 +84,32 @@ impl Noting {
     }
 }
 
-impl AsyncRead for Noting {
+impl AsyncRead for AppStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let (before, room) = (buf.filled().len(), buf.remaining());
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        let ended = matches!(polled, Poll::Ready(Ok(()))) && room > 0 && buf.filled().len() == before;
-        if ended && self.is_reset_too() {
-            self.cut.0.store(true, Ordering::Release);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        let came = buf.filled().len() - before;
+        if came == 0 && room > 0 && self.is_reset_too() {
+            self.seen.cut.store(true, Ordering::Release);
         }
-        polled
+        let so_far = self.seen.before_head.load(Ordering::Relaxed);
+        if so_far != NONE_WAITS {
+            let all = so_far + came;
+            if all > MAX_BEFORE_HEAD {
+                let error = TooManyInterims(MAX_BEFORE_HEAD);
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            }
+            self.seen.before_head.store(all, Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
-impl AsyncWrite for Noting {
+impl AsyncWrite for AppStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -81,9 +117,9 @@ impl AsyncWrite for Noting {
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, parts)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -105,11 +141,11 @@ mod tests {
     use crate::net::TcpListener;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    async fn pair() -> (Noting, Cut, TcpStream) {
+    async fn pair() -> (AppStream, Arc<Seen>, TcpStream) {
         let listener = TcpListener::bind(([127, 0, 0, 1], 0)).await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (noting, cut) = Noting::new(stream);
-        (noting, cut, listener.accept().await.unwrap().0)
+        let (watched, cut) = AppStream::new(stream);
+        (watched, cut, listener.accept().await.unwrap().0)
     }
 
     #[tokio::test]
@@ -118,7 +154,7 @@ mod tests {
         drop(app);
         ours.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
         assert_eq!(ours.read(&mut [0; 8]).await.unwrap(), 0);
-        assert!(cut.happened());
+        assert!(cut.was_cut());
     }
 
     #[tokio::test]
@@ -128,7 +164,7 @@ mod tests {
         app.read_exact(&mut [0]).await.unwrap();
         drop(app);
         assert_eq!(ours.read(&mut [0; 8]).await.unwrap(), 0);
-        assert!(!cut.happened());
+        assert!(!cut.was_cut());
     }
 
     #[tokio::test]
@@ -139,6 +175,6 @@ mod tests {
         app.set_zero_linger().unwrap();
         drop(app);
         assert!(ours.read(&mut [0; 8]).await.is_err());
-        assert!(!cut.happened());
+        assert!(!cut.was_cut());
     }
 }
