@@ -76,6 +76,11 @@ mod simulated {
         pub fn local_addr(&self) -> io::Result<SocketAddr> {
             either!(self, socket => socket.local_addr())
         }
+
+        /// As tokio's.
+        pub fn poll_peek(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<usize>> {
+            either!(self, socket => socket.poll_peek(cx, buf))
+        }
     }
 
     impl AsFd for TcpStream {

@@ -12,10 +12,12 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prometheus::IntCounter;
 
+use super::download::Download;
 use super::exchange::Exchange;
 use super::head;
 use super::heartbeat::{Heartbeat, NoStream};
 use super::replay::Taped;
+use super::send_error::ExchangeError;
 use super::timeout::{Armed, Deadline, Watch};
 
 /// What goes to a client.
@@ -37,10 +39,12 @@ pub enum Body {
 /// when it is dropped; never before.
 #[derive(Debug)]
 pub struct AppBody {
-    incoming: Incoming,
+    download: Download,
     exchange: Option<Exchange>,
     watch: Arc<Watch>,
     armed: Option<Armed>,
+    /// The app broke off, and the client is about to be told.
+    broken: Option<BodyError>,
 }
 
 /// What goes to an app.
@@ -86,7 +90,7 @@ pub struct Prefetched {
 pub enum BodyError {
     /// The app broke off.
     #[error("the app broke off its response: {0}")]
-    App(#[from] hyper::Error),
+    App(#[from] ExchangeError),
     /// The stream had begun with heartbeats, and what followed is no stream.
     #[error("after heartbeats, the answer was {0}")]
     NoStream(NoStream),
@@ -142,27 +146,28 @@ impl AppBody {
     /// The body of an app's response, whose end is the end of `exchange`.
     /// `idle` bounds the time without a byte, `total` all of it; see [`timeout`](super::timeout).
     pub fn new(
-        incoming: Incoming,
+        mut download: Download,
         exchange: Exchange,
         watch: Arc<Watch>,
         idle: Duration,
         total: Option<Deadline>,
     ) -> Self {
         // Nothing to come: the slot is free before the head is on its way to the client.
-        let (exchange, armed) = if incoming.is_end_stream() {
-            exchange.end();
+        let (exchange, armed) = if download.is_end_stream() {
+            // The connection first, so that whoever gets the slot finds it.
+            download.end();
+            drop(exchange);
             (None, None)
         } else {
             (Some(exchange), Some(watch.clone().arm(idle, total)))
         };
-        Self { incoming, exchange, watch, armed }
+        Self { download, exchange, watch, armed, broken: None }
     }
 
     fn end(&mut self) {
         self.armed = None;
-        if let Some(exchange) = self.exchange.take() {
-            exchange.end();
-        }
+        self.download.end();
+        self.exchange = None;
     }
 }
 
@@ -175,7 +180,10 @@ impl HttpBody for AppBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = &mut *self;
-        match ready!(Pin::new(&mut this.incoming).poll_frame(cx)) {
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
+        match ready!(Pin::new(&mut this.download).poll_frame(cx)) {
             Some(Ok(mut frame)) => {
                 this.watch.touch();
                 frame.trailers_mut().map(head::trailers);
@@ -183,7 +191,7 @@ impl HttpBody for AppBody {
                     exchange.came(data.len());
                 }
                 // Trailers are last, and hyper does not ask for more.
-                if frame.is_trailers() || this.incoming.is_end_stream() {
+                if frame.is_trailers() || this.download.is_end_stream() {
                     this.end();
                 }
                 Poll::Ready(Some(Ok(frame)))
@@ -194,7 +202,11 @@ impl HttpBody for AppBody {
                 if let Some(exchange) = this.exchange.take() {
                     exchange.cut_short(&error);
                 }
-                Poll::Ready(Some(Err(error)))
+                // hyper drops what it has not written when a body fails: what came before goes out first, and be it
+                // that it came at the same moment.
+                this.broken = Some(error);
+                cx.waker().wake_by_ref();
+                Poll::Pending
             }
             None => {
                 this.end();
@@ -204,11 +216,11 @@ impl HttpBody for AppBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.download.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        self.download.size_hint()
     }
 }
 

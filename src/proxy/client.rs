@@ -6,24 +6,23 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crate::net::TcpStream;
 use http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use parking_lot::Mutex;
 use rustix::net::sockopt;
 
 use super::body::RequestBody;
 use super::detect::Spoken;
+use super::download::Download;
+use super::h1::{self, Connection, Finished, Unanswered};
 use super::head;
 use super::replay::Kept;
-use super::send_error::{SendError, Unprocessed, is_garbage};
-use super::sender::Sender;
-use super::shared::{Shared, Stream};
+use super::send_error::{SendError, Unprocessed};
+use super::shared::Shared;
 use crate::clock;
 use crate::config::spec::Protocol;
 
@@ -35,6 +34,8 @@ const MAX_REST: Duration = Duration::from_millis(1_800);
 const REMEMBERED: Duration = Duration::from_mins(1);
 /// One that closes so soon after its answer is taken to close after every one: nothing of it is used again meanwhile.
 const AT_ONCE: Duration = Duration::from_millis(10);
+/// How often connections at rest are looked at.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// A replica answers from the same machine or cluster; longer means that it is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a request's body may still be sent on after its response is complete. Most clients stop once they have
@@ -70,28 +71,14 @@ struct Pool {
     max_rest: Duration,
     /// When what was learned is forgotten.
     forget_at: Option<Instant>,
+    /// [`sweep`] looks after it.
+    swept: bool,
 }
 
 #[derive(Debug)]
 struct Idle {
-    sender: Sender,
+    connection: Box<Connection>,
     since: Instant,
-}
-
-/// What one request occupies of a connection.
-#[derive(Debug)]
-pub enum Lease {
-    /// All of an HTTP/1.1 connection.
-    Connection(Leased),
-    /// One stream of an HTTP/2 connection; dropping it is giving it back.
-    Stream(Stream),
-}
-
-/// An HTTP/1.1 connection in use by one request.
-#[derive(Debug)]
-pub struct Leased {
-    client: Arc<Client>,
-    sender: Sender,
 }
 
 /// Which HTTP goes to the app.
@@ -114,7 +101,7 @@ impl Client {
             spoken: Spoken::default(),
             h2_proven: AtomicBool::new(false),
             max_idle,
-            idle: Mutex::new(Pool { stack: Vec::new(), max_rest: MAX_REST, forget_at: None }),
+            idle: Mutex::new(Pool { stack: Vec::new(), max_rest: MAX_REST, forget_at: None, swept: false }),
             shared: Shared::default(),
         }
     }
@@ -151,15 +138,14 @@ impl Client {
         self: &Arc<Self>,
         wire: Wire,
         request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
-        let (response, lease) = match wire {
+    ) -> Result<Response<Download>, SendError> {
+        match wire {
             Wire::H1 if self.protocol == Protocol::Auto && !self.spoken.h1_proven() => {
-                return self.try_h1(request).await;
+                self.try_h1(request).await
             }
-            Wire::H1 => self.send_h1(request).await.map(|(response, leased)| (response, leased.into()))?,
-            Wire::H2 => self.send_h2(request).await.map(|(response, stream)| (response, stream.into()))?,
-        };
-        Ok((response, lease))
+            Wire::H1 => self.send_h1(request).await,
+            Wire::H2 => self.send_h2(request).await,
+        }
     }
 
     /// The first HTTP/1 exchanges, before one went well. An app that speaks HTTP/2 alone takes the request for a broken
@@ -168,12 +154,12 @@ impl Client {
     async fn try_h1(
         self: &Arc<Self>,
         mut request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Lease), SendError> {
+    ) -> Result<Response<Download>, SendError> {
         let kept = Kept::of(&mut request);
         let error = match self.send_h1(request).await {
-            Ok((response, leased)) => {
+            Ok(response) => {
                 self.spoken.set_h1(true);
-                return Ok((response, leased.into()));
+                return Ok(response);
             }
             Err(error) => error,
         };
@@ -183,13 +169,13 @@ impl Client {
         }
         match (error, kept.take()) {
             // One that only closed the connection may be one that speaks both and crashed over this request.
-            (SendError::Broken(error), Some(mut request)) if h2_alone && is_garbage(&error) => {
-                head::shape(&mut request, Wire::H2).map_err(|_| SendError::Broken(error))?;
-                self.send_h2(request).await.map(|(response, stream)| (response, stream.into()))
+            (SendError::Broken { error, request }, Some(mut again)) if h2_alone && error.is_garbage() => {
+                head::shape(&mut again, Wire::H2).map_err(|_| SendError::Broken { error, request })?;
+                self.send_h2(again).await
             }
             (SendError::Connect { addr, error, .. }, Some(mut request)) => {
                 if h2_alone && head::shape(&mut request, Wire::H2).is_ok() {
-                    return self.send_h2(request).await.map(|(response, stream)| (response, stream.into()));
+                    return self.send_h2(request).await;
                 }
                 Err(SendError::Connect { addr, error, request: Box::new(request) })
             }
@@ -200,34 +186,37 @@ impl Client {
     async fn send_h1(
         self: &Arc<Self>,
         mut request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Leased), SendError> {
+    ) -> Result<Response<Download>, SendError> {
         // A connection that the app closed while it rested gives the request back unsent: try the next.
-        while let Some((mut sender, rested)) = self.checkout() {
-            match sender.try_send_request(request).await {
-                Ok(response) => return Ok((response, Leased { client: self.clone(), sender })),
-                Err(error) => {
-                    request = unsent(error).map_err(|error| match error {
-                        SendError::Broken(error) if sender.was_cut() => {
-                            self.idle.lock().learn(rested, clock::now());
-                            SendError::Unread(error)
-                        }
-                        other => other,
-                    })?;
+        while let Some((connection, rested)) = self.checkout() {
+            match connection.send(request).await {
+                Ok(response) => return Ok(response.map(|answer| Download::H1(answer, self.clone()))),
+                Err(Unanswered::Unsent(unsent)) => request = unsent,
+                Err(Unanswered::Broken(error, request)) => {
+                    let unread = matches!(error, h1::Error::Unread);
+                    let (error, request) = (error.into(), request.map(Box::new));
+                    if unread {
+                        self.idle.lock().learn(rested, clock::now());
+                        return Err(SendError::Unread { error, request });
+                    }
+                    return Err(SendError::Broken { error, request });
                 }
             }
         }
-        let mut sender = match self.dial_h1().await {
-            Ok(sender) => sender,
+        let connection = match self.connect().await {
+            Ok(stream) => Box::new(Connection::new(stream)),
             Err(error) => {
                 return Err(SendError::Connect { addr: self.addr, error, request: Box::new(request) });
             }
         };
-        match sender.try_send_request(request).await {
-            Ok(response) => Ok((response, Leased { client: self.clone(), sender })),
-            Err(error) => {
-                let request = Box::new(unsent(error)?);
+        match connection.send(request).await {
+            Ok(response) => Ok(response.map(|answer| Download::H1(answer, self.clone()))),
+            Err(Unanswered::Unsent(unsent)) => {
                 let error = io::ErrorKind::ConnectionReset.into();
-                Err(SendError::Connect { addr: self.addr, error, request })
+                Err(SendError::Connect { addr: self.addr, error, request: Box::new(unsent) })
+            }
+            Err(Unanswered::Broken(error, request)) => {
+                Err(SendError::Broken { error: error.into(), request: request.map(Box::new) })
             }
         }
     }
@@ -235,7 +224,7 @@ impl Client {
     async fn send_h2(
         self: &Arc<Self>,
         mut request: Request<RequestBody>,
-    ) -> Result<(Response<Incoming>, Stream), SendError> {
+    ) -> Result<Response<Download>, SendError> {
         for _ in 0..H2_ATTEMPTS {
             let (mut sender, stream) = match self.shared.stream(self.connect()).await {
                 Ok(taken) => taken,
@@ -250,7 +239,7 @@ impl Client {
             let mut error = match sender.try_send_request(request).await {
                 Ok(response) => {
                     self.h2_proven.store(true, Ordering::Relaxed);
-                    return Ok((response, stream));
+                    return Ok(response.map(|incoming| Download::H2(incoming, stream)));
                 }
                 Err(error) => error,
             };
@@ -259,7 +248,7 @@ impl Client {
             let error = error.into_error();
             let why = if unsent { Some(Unprocessed::GoAway) } else { Unprocessed::of(&error) };
             let Some((why, kept)) = why.and_then(|why| Some((why, kept.take()?))) else {
-                return Err(SendError::Broken(error));
+                return Err(SendError::Broken { error: error.into(), request: None });
             };
             match why {
                 Unprocessed::GoAway => request = kept,
@@ -278,33 +267,53 @@ impl Client {
     }
 
     /// The most recently used connection that is still open, and how long it rested.
-    fn checkout(&self) -> Option<(Sender, Duration)> {
+    fn checkout(&self) -> Option<(Box<Connection>, Duration)> {
         let mut pool = self.idle.lock();
-        let Idle { sender, since } = pool.stack.pop()?;
-        let now = clock::now();
-        let rested = now.saturating_duration_since(since);
-        if pool.forget_at.is_some_and(|at| now >= at) {
-            (pool.max_rest, pool.forget_at) = (MAX_REST, None);
+        loop {
+            let Idle { mut connection, since } = pool.stack.pop()?;
+            let now = clock::now();
+            let rested = now.saturating_duration_since(since);
+            if pool.forget_at.is_some_and(|at| now >= at) {
+                (pool.max_rest, pool.forget_at) = (MAX_REST, None);
+            }
+            if rested > pool.max_rest {
+                // The top rested too long, so all below did.
+                let stale = std::mem::take(&mut pool.stack);
+                drop(pool);
+                drop((connection, stale));
+                return None;
+            }
+            if connection.is_ready() {
+                return Some((connection, rested));
+            }
+            pool.learn(rested, now);
         }
-        if rested > pool.max_rest {
-            // The top rested too long, so all below did.
-            let stale = std::mem::take(&mut pool.stack);
-            drop(pool);
-            drop((sender, stale));
-            return None;
-        }
-        if sender.is_ready() {
-            return Some((sender, rested));
-        }
-        pool.learn(rested, now);
-        drop(pool);
-        self.checkout()
     }
 
-    fn rest(&self, sender: Sender) {
+    /// What is left of a connection whose response was read to its end.
+    pub fn take_back(self: Arc<Self>, finished: Finished) {
+        match finished {
+            Finished::Ready(connection) => self.rest(connection),
+            // An early response: the request's body is still on its way.
+            sending @ Finished::Sending(..) => {
+                tokio::spawn(async move {
+                    if let Ok(Some(connection)) = tokio::time::timeout(MAX_AFTERMATH, sending.ready()).await {
+                        self.rest(connection);
+                    }
+                });
+            }
+            Finished::Over => {}
+        }
+    }
+
+    fn rest(self: &Arc<Self>, connection: Box<Connection>) {
         let mut pool = self.idle.lock();
         if pool.stack.len() < self.max_idle {
-            pool.stack.push(Idle { sender, since: clock::now() });
+            pool.stack.push(Idle { connection, since: clock::now() });
+            if !std::mem::replace(&mut pool.swept, true) {
+                drop(pool);
+                tokio::spawn(sweep(Arc::downgrade(self)));
+            }
         }
     }
 
@@ -313,10 +322,6 @@ impl Client {
         stream.set_nodelay(true)?;
         notice_death(&stream)?;
         Ok(stream)
-    }
-
-    async fn dial_h1(&self) -> io::Result<Sender> {
-        Sender::handshake(self.connect().await?).await
     }
 }
 
@@ -341,51 +346,24 @@ fn notice_death(stream: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// The request, when it was never sent.
-fn unsent(mut error: TrySendError<Request<RequestBody>>) -> Result<Request<RequestBody>, SendError> {
-    error.take_message().ok_or_else(|| SendError::Broken(error.into_error()))
-}
-
-// === impl Lease ===
-
-impl Lease {
-    /// The response was read to its end.
-    pub fn give_back(self) {
-        match self {
-            Self::Connection(leased) => leased.give_back(),
-            Self::Stream(stream) => drop(stream),
-        }
-    }
-}
-
-impl From<Leased> for Lease {
-    fn from(leased: Leased) -> Self {
-        Self::Connection(leased)
-    }
-}
-
-impl From<Stream> for Lease {
-    fn from(stream: Stream) -> Self {
-        Self::Stream(stream)
-    }
-}
-
-// === impl Leased ===
-
-impl Leased {
-    fn give_back(mut self) {
-        if self.sender.is_ready() {
-            self.client.clone().rest(self.sender);
-        } else if !self.sender.is_closed() {
-            // The request's body is still on its way (an early response), or the connection has yet to notice the
-            // end that we saw.
-            tokio::spawn(async move {
-                match tokio::time::timeout(MAX_AFTERMATH, self.sender.ready()).await {
-                    Ok(Ok(())) => self.client.clone().rest(self.sender),
-                    Ok(Err(_)) => {}
-                    Err(_) => self.sender.abort(),
-                }
-            });
+/// Closes connections that nobody will use again, as long as there are any: those that rested too long, and those that
+/// the app has closed.
+async fn sweep(client: Weak<Client>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let Some(client) = client.upgrade() else { return };
+        let mut pool = client.idle.lock();
+        let (now, max_rest) = (clock::now(), pool.max_rest);
+        let stale = |idle: &mut Idle| {
+            now.saturating_duration_since(idle.since) > max_rest || !idle.connection.is_ready()
+        };
+        let stale: Vec<_> = pool.stack.extract_if(.., stale).collect();
+        pool.swept = !pool.stack.is_empty();
+        let on = pool.swept;
+        drop(pool);
+        drop(stale);
+        if !on {
+            return;
         }
     }
 }

@@ -4,17 +4,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Permit;
-use super::client::Lease;
 use super::fault::AppFault;
 use super::metrics::ServiceMetrics;
 use crate::clock;
 use crate::stat::Counted;
 
-/// Holds what a request occupies. [`end`](Self::end) when it finished well; dropping it does the rest the same,
-/// but does not reuse the connection.
+/// Holds what a request occupies, but for its connection ([`Download`](super::download::Download)). Drop it at the response's end, whatever end
+/// that is, and after the connection was given back.
 #[derive(Debug)]
 pub struct Exchange {
-    lease: Option<Lease>,
     permit: Option<Permit>,
     counted: Option<Counted>,
     metrics: Arc<ServiceMetrics>,
@@ -33,13 +31,12 @@ impl Exchange {
     pub fn new(
         permit: Permit,
         counted: Option<Counted>,
-        lease: Lease,
         metrics: Arc<ServiceMetrics>,
         started: Instant,
         bound: Instant,
         status: u16,
     ) -> Self {
-        Self { lease: Some(lease), permit: Some(permit), counted, metrics, started, bound, status, bytes: 0 }
+        Self { permit: Some(permit), counted, metrics, started, bound, status, bytes: 0 }
     }
 
     /// So many more bytes of the response's body have come.
@@ -53,14 +50,6 @@ impl Exchange {
         self.bytes += from_app;
     }
 
-    /// The response is complete: the connection can be used again.
-    pub fn end(mut self) {
-        // The connection first, so that whoever gets the slot finds it.
-        if let Some(lease) = self.lease.take() {
-            lease.give_back();
-        }
-    }
-
     /// The app broke off its response.
     pub fn cut_short(self, detail: &dyn std::fmt::Display) {
         self.metrics.app_fault(AppFault::CutShort, detail);
@@ -69,7 +58,6 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        drop(self.lease.take());
         drop(self.permit.take());
         let now = clock::now();
         if let Some(counted) = self.counted.take() {

@@ -6,6 +6,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::error::ProxyError;
+use super::h1;
+use super::send_error::ExchangeError;
 
 /// The log tells of one kind of fault of one service at most this often.
 const TELL_EVERY: Duration = Duration::from_mins(1);
@@ -38,27 +40,17 @@ pub struct Telling {
     untold: u64,
 }
 
-/// Interim responses went on for too long. Inside of the `io::Error` that ends their connection.
-#[derive(Debug, thiserror::Error)]
-#[error("more than {0} bytes of interim responses")]
-pub struct TooManyInterims(pub usize);
-
 // === impl AppFault ===
 
 impl AppFault {
     /// The fault behind an error on the app's connection before its response's head.
-    pub fn of(error: &hyper::Error) -> Self {
-        if error.is_parse_too_large() {
-            Self::HeadTooLarge
-        } else if error.is_parse() {
-            Self::Garbage
-        } else if io_cause(error)
-            .and_then(io::Error::get_ref)
-            .is_some_and(<dyn Error + Send + Sync>::is::<TooManyInterims>)
-        {
-            Self::InterimStorm
-        } else {
-            Self::Closed
+    pub fn of(error: &ExchangeError) -> Self {
+        match error {
+            ExchangeError::H1(h1::Error::HeadTooLarge) => Self::HeadTooLarge,
+            ExchangeError::H1(h1::Error::Garbage(_)) => Self::Garbage,
+            ExchangeError::H1(h1::Error::Framing) => Self::Framing,
+            ExchangeError::H1(h1::Error::Interims) => Self::InterimStorm,
+            ExchangeError::H1(_) | ExchangeError::H2(_) => Self::Closed,
         }
     }
 

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
 use super::Permit;
 use super::body::{AppBody, Body, RequestBody};
-use super::client::{Client, Lease, Wire};
+use super::client::{Client, Wire};
+use super::download::Download;
 use super::error::{Dialect, ProxyError, Refusal, Stage};
 use super::exchange::Exchange;
 use super::fault::{self, AppFault};
@@ -92,20 +92,16 @@ impl Forward {
         head::shape(&mut self.request, wire).map_err(Failure::Final)?;
 
         self.request.body_mut().count_into(metrics.request_bytes());
-        let mut spare = if wire == Wire::H1 { spare(&self.request) } else { None };
         let uploading = self.request.body().watch();
         let answered = {
-            let send = pin!(send(&client, wire, self.request, &mut spare, metrics));
+            let send = pin!(send(&client, wire, self.request, metrics));
             timeout::until_head(send, timeouts, sent, until_answered, uploading.as_deref()).await
         };
         let answered = answered.map_err(passed)?;
-        let (mut response, lease) = match answered {
+        let mut response = match answered {
             Ok(answered) => answered,
             Err(error) => {
-                let spare = spare.filter(|_| !traits.upgrade);
-                return Err(failure(error, permit, spare, metrics, |request| {
-                    Box::new(Self { request, ..self })
-                }));
+                return Err(failure(error, permit, metrics, |request| Box::new(Self { request, ..self })));
             }
         };
         let now = clock::now();
@@ -130,8 +126,7 @@ impl Forward {
         }
         let status = response.status();
         let metrics = metrics.clone();
-        let exchange =
-            Exchange::new(permit, self.counted, lease, metrics, self.started, sent, status.as_u16());
+        let exchange = Exchange::new(permit, self.counted, metrics, self.started, sent, status.as_u16());
         if let Some(upgrade) = upgrade {
             let limits = upgrade::Limits {
                 idle: timeouts.idle,
@@ -143,17 +138,15 @@ impl Forward {
             return Ok(response.map(|_| Body::Empty));
         }
         let watch = uploading.unwrap_or_else(Watch::current);
-        let body = |incoming| AppBody::new(incoming, exchange, watch, timeouts.idle, total);
-        Ok(response.map(|incoming| Body::App(body(incoming))))
+        let body = |download| AppBody::new(download, exchange, watch, timeouts.idle, total);
+        Ok(response.map(|download| Body::App(body(download))))
     }
 }
 
-/// What is left to do after an attempt that got no answer. `spare` is a copy of the request, if it may be sent again;
-/// `again` makes a next attempt of a request.
+/// What is left to do after an attempt that got no answer. `again` makes a next attempt of a request.
 fn failure(
     error: SendError,
     permit: Permit,
-    spare: Option<Request<RequestBody>>,
     metrics: &ServiceMetrics,
     again: impl FnOnce(Request<RequestBody>) -> Box<Forward>,
 ) -> Failure {
@@ -169,34 +162,29 @@ fn failure(
             let error = SendError::Connect { addr, error, request: Box::default() };
             Failure::NotSent(again(*request), permit, error)
         }
-        SendError::Refused { error, request } => {
-            Failure::Refused(again(*request), permit, SendError::Broken(error))
-        }
+        SendError::Refused { error, request } => Failure::Refused(
+            again(*request),
+            permit,
+            SendError::Broken { error: error.into(), request: None },
+        ),
         SendError::NoHttp2 => Failure::Final(ProxyError::NoHttp2),
-        // The request's own body failed: the app is not to blame.
-        ref error @ SendError::Broken(ref cause) if error.is_clients() => {
-            Failure::Final(fault::of_request_body(cause))
-        }
-        SendError::Broken(error) | SendError::Unread(error) => {
+        SendError::Broken { error, request } | SendError::Unread { error, request } => {
+            // The request's own body failed: the app is not to blame.
+            if let Some(cause) = error.of_client() {
+                return Failure::Final(fault::of_request_body(cause));
+            }
             let fault = AppFault::of(&error);
             metrics.app_fault(fault, &fault);
             if fault != AppFault::Closed {
                 // It is there and speaks, if strangely: looking at it again would find it well.
                 return Failure::Final(ProxyError::App(fault.to_string()));
             }
-            let error = SendError::Broken(error);
-            let unread = spare.filter(|_| error.is_reset());
-            Failure::Broken(unread.map(again), permit, error)
+            let unread = request.filter(|_| error.is_reset()).map(|request| again(*request));
+            // An upgrade's client half went with the attempt.
+            let unread = unread.filter(|forward| !forward.traits.upgrade);
+            Failure::Broken(unread, permit, SendError::Broken { error, request: None })
         }
     }
-}
-
-/// A copy of a request that has no body: a few reference counts and two small allocations.
-fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !matches!(request.body(), RequestBody::Empty) {
-        return None;
-    }
-    Some(head::copy(request).map(|()| RequestBody::Empty))
 }
 
 /// Whether a connection failed for want of open files or ports on our side.
@@ -211,21 +199,16 @@ async fn send(
     client: &Arc<Client>,
     wire: Wire,
     mut request: Request<RequestBody>,
-    spare: &mut Option<Request<RequestBody>>,
     metrics: &ServiceMetrics,
-) -> Result<(Response<Incoming>, Lease), SendError> {
-    let mut left = MOST_UNREAD;
-    loop {
-        let answered = client.send(wire, request).await;
-        if left == 0 || !matches!(answered, Err(SendError::Unread(_))) {
-            return answered;
+) -> Result<Response<Download>, SendError> {
+    for _ in 0..MOST_UNREAD {
+        match client.send(wire, request).await {
+            Err(SendError::Unread { request: Some(unread), .. }) => request = *unread,
+            answered => return answered,
         }
-        let Some(again) = spare.take() else { return answered };
-        *spare = self::spare(&again);
-        request = again;
-        left -= 1;
         metrics.retried();
     }
+    client.send(wire, request).await
 }
 
 /// What the app says that it speaks, if it says so before the deadline.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use http::Request;
 
 use super::body::RequestBody;
+use super::h1;
 
 /// Why a request was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -32,13 +33,35 @@ pub enum SendError {
     /// It answers HTTP/2 with something else.
     #[error("it does not speak HTTP/2")]
     NoHttp2,
-    /// The app had closed the resting connection on which the request went, and did not read it ([`app_stream`](super::app_stream)).
-    /// Safe to repeat if it has no body.
+    /// The app had closed the resting connection on which the request went, and did not read it. Gives the request back if
+    /// it has no body: that one is safe to repeat.
+    #[error("{error}")]
+    Unread {
+        /// What came back.
+        error: ExchangeError,
+        /// The request, untouched.
+        request: Option<Box<Request<RequestBody>>>,
+    },
+    /// The exchange broke after the app may have got the request. Not safe to repeat, unless it turns out that the app's
+    /// process has died with the request unread.
+    #[error("{error}")]
+    Broken {
+        /// How.
+        error: ExchangeError,
+        /// The request, if it had no body and nothing of a response came.
+        request: Option<Box<Request<RequestBody>>>,
+    },
+}
+
+/// How an exchange with an app broke.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// Over HTTP/1.1.
+    #[error(transparent)]
+    H1(#[from] h1::Error),
+    /// Over HTTP/2.
     #[error("{}", describe(.0))]
-    Unread(hyper::Error),
-    /// The exchange broke after the app may have got the request. Not safe to repeat.
-    #[error("{}", describe(.0))]
-    Broken(hyper::Error),
+    H2(#[from] hyper::Error),
 }
 
 /// What an HTTP/2 app did not do with a request, so that it may be sent again (RFC 9113 §8.7).
@@ -57,17 +80,34 @@ impl SendError {
     pub fn is_unlike_h1(&self) -> bool {
         match self {
             Self::Connect { error, .. } => error.kind() == io::ErrorKind::ConnectionReset,
-            Self::Broken(error) => is_garbage(error) || error.is_incomplete_message(),
-            Self::Refused { .. } | Self::Unread(_) | Self::NoHttp2 => false,
+            Self::Broken { error: ExchangeError::H1(error), .. } => {
+                matches!(error, h1::Error::Garbage(_) | h1::Error::Closed | h1::Error::Unread)
+            }
+            Self::Broken { .. } | Self::Refused { .. } | Self::Unread { .. } | Self::NoHttp2 => false,
         }
     }
+}
 
-    /// Whether the client's own body broke off: neither the replica's fault nor worth another try.
-    pub fn is_clients(&self) -> bool {
-        let Self::Broken(error) = self else { return false };
-        // Over HTTP/2 hyper resets the stream for it: the only reset that is neither the app's nor h2's own.
-        let reset = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
-        error.is_user() || reset.is_some_and(|e| e.is_reset() && !e.is_remote() && !e.is_library())
+// === impl ExchangeError ===
+
+impl ExchangeError {
+    /// What came was no HTTP/1 at all.
+    pub fn is_garbage(&self) -> bool {
+        matches!(self, Self::H1(h1::Error::Garbage(_)))
+    }
+
+    /// The error of the client's own body, if it broke off: neither the replica's fault nor worth another try.
+    pub fn of_client(&self) -> Option<&hyper::Error> {
+        match self {
+            Self::H1(h1::Error::Client(error)) => Some(error),
+            Self::H1(_) => None,
+            Self::H2(error) => {
+                // hyper resets the stream for it: the only reset that is neither the app's nor h2's own.
+                let reset = error.source().and_then(|cause| cause.downcast_ref::<h2::Error>());
+                let ours = reset.is_some_and(|e| e.is_reset() && !e.is_remote() && !e.is_library());
+                (error.is_user() || ours).then_some(error)
+            }
+        }
     }
 
     /// Whether an HTTP/1 connection was reset before a byte of the response came. Linux resets a connection that is closed
@@ -75,16 +115,9 @@ impl SendError {
     /// stream the bytes were of: h2 calls any end a broken pipe, and does not hand on the system's code.
     pub fn is_reset(&self) -> bool {
         use rustix::io::Errno;
-        let Self::Broken(error) = self else { return false };
-        let mut cause = error.source();
-        while let Some(inner) = cause {
-            if let Some(io) = inner.downcast_ref::<io::Error>() {
-                let resets = [Errno::CONNRESET, Errno::PIPE].map(Errno::raw_os_error);
-                return io.raw_os_error().is_some_and(|code| resets.contains(&code));
-            }
-            cause = inner.source();
-        }
-        false
+        let Self::H1(h1::Error::Io(error)) = self else { return false };
+        let resets = [Errno::CONNRESET, Errno::PIPE].map(Errno::raw_os_error);
+        error.raw_os_error().is_some_and(|code| resets.contains(&code))
     }
 }
 
@@ -105,15 +138,7 @@ impl Unprocessed {
     }
 }
 
-/// Something came that is no HTTP/1 at all.
-pub(super) fn is_garbage(error: &hyper::Error) -> bool {
-    error.is_parse() && !error.is_parse_too_large()
-}
-
 /// hyper's message with its cause, which says what happened.
 fn describe(error: &hyper::Error) -> String {
-    if error.is_incomplete_message() {
-        return "it closed the connection before its response was complete".into();
-    }
     error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }

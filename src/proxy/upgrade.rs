@@ -13,15 +13,16 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
 use http::{Method, Request, Response, StatusCode, request};
-use hyper::body::Incoming;
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
 use super::body::RequestBody;
 use super::client::Wire;
+use super::download::{Download, Tunnel};
 use super::error::{ProxyError, Stage};
 use super::exchange::Exchange;
 use super::signals::Held;
@@ -102,7 +103,7 @@ impl Upgrade {
     }
 
     /// Whether the app agreed. If so, its answer gets the form that the client expects.
-    pub fn agreed(&self, wire: Wire, response: &mut Response<Incoming>) -> Result<bool, ProxyError> {
+    pub fn agreed(&self, wire: Wire, response: &mut Response<Download>) -> Result<bool, ProxyError> {
         let agreed = match wire {
             Wire::H1 => response.status() == StatusCode::SWITCHING_PROTOCOLS,
             Wire::H2 => response.status() == StatusCode::OK,
@@ -132,8 +133,8 @@ impl Upgrade {
     }
 
     /// Joins both halves. Ends with either side, a limit, or the departure of the program or the replica.
-    pub fn tunnel(self, response: &mut Response<Incoming>, mut exchange: Exchange, limits: Limits) {
-        let app = hyper::upgrade::on(response);
+    pub fn tunnel(self, response: &mut Response<Download>, mut exchange: Exchange, limits: Limits) {
+        let Some(app) = Download::tunnel(response) else { return };
         let open = limits.drain.open();
         tokio::spawn(async move {
             let framed = is_websocket(&self.protocol);
@@ -158,7 +159,7 @@ fn timed_out(stage: Stage) -> io::Error {
 
 async fn join(
     client: OnUpgrade,
-    app: OnUpgrade,
+    app: Tunnel,
     framed: bool,
     limits: &Limits,
     carried: &Carried,
@@ -166,9 +167,8 @@ async fn join(
     let watch = Watch::current();
     let _armed = watch.clone().arm(limits.idle, limits.total);
     let client = TokioIo::new(client.await.map_err(io::Error::other)?);
-    let app = TokioIo::new(app.await.map_err(io::Error::other)?);
     let (client_out, client_in) = split(client);
-    let (app_out, app_in) = split(app);
+    let (app_out, app_in, _stream) = halves(app).await?;
     let leave = CancellationToken::new();
     let way = |from, carried| Way {
         frames: framed.then(Frames::default),
@@ -205,6 +205,24 @@ async fn join(
         biased;
         ended = both => ended.map(drop),
         () = bound => Err(io::Error::new(io::ErrorKind::TimedOut, "it was not closed by both ends in time")),
+    }
+}
+
+/// What comes from the app and what goes to it. Keep what comes third as long as either.
+async fn halves(
+    app: Tunnel,
+) -> io::Result<(impl AsyncRead + Unpin, impl AsyncWrite + Unpin, Option<super::shared::Stream>)> {
+    match app {
+        Tunnel::H1(answer) => {
+            let early = io::Error::other("the app switched protocols before it had all of the request");
+            let (stream, come) = answer.into_stream().ok_or(early)?;
+            let (out, into) = split(stream);
+            Ok((Either::Left(io::Cursor::new(come).chain(out)), Either::Left(into), None))
+        }
+        Tunnel::H2(upgraded, stream) => {
+            let (out, into) = split(TokioIo::new(upgraded.await.map_err(io::Error::other)?));
+            Ok((Either::Right(out), Either::Right(into), Some(stream)))
+        }
     }
 }
 
