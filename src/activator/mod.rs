@@ -185,7 +185,7 @@ impl Activator {
                     return Ok(response);
                 }
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::NotSent(unsent, refused, error)) => {
+                Err(Failure::NotSent(refused, error)) => {
                     // A second port that refuses says nothing about the first.
                     if !endpoint.has_own_port(dialect == Dialect::Grpc) {
                         suspect(service, &endpoint, &error);
@@ -193,24 +193,22 @@ impl Activator {
                     if !tries.after_refusal(&endpoint).await {
                         return Err(ProxyError::App(error.to_string()));
                     }
-                    (permit, forward) = self.retry(service, conn, *unsent, refused).await?;
+                    permit = self.retry(service, conn, &forward, refused).await?;
                 }
-                Err(Failure::Refused(unread, refused, error)) => {
+                Err(Failure::Refused(refused, error)) => {
                     if !tries.after_refused_stream() {
-                        return Err(ProxyError::App(format!("it refused the request: {error}")));
+                        return Err(ProxyError::App(error.to_string()));
                     }
-                    (permit, forward) = self.retry(service, conn, *unread, refused).await?;
+                    permit = self.retry(service, conn, &forward, refused).await?;
                 }
-                Err(Failure::Broken(unread, broken, error)) => {
+                Err(Failure::Broken { permit: broken, error, unread }) => {
                     if endpoint.broke(clock::now()) {
                         suspect(service, &endpoint, &error);
                     }
-                    match unread {
-                        Some(unread) if tries.after_reset(&endpoint).await => {
-                            (permit, forward) = self.retry(service, conn, *unread, broken).await?;
-                        }
-                        _ => return Err(ProxyError::App(error.to_string())),
+                    if !(unread && tries.after_reset(&endpoint).await) {
+                        return Err(ProxyError::App(error.to_string()));
                     }
+                    permit = self.retry(service, conn, &forward, broken).await?;
                 }
             }
         }
@@ -221,15 +219,14 @@ impl Activator {
         &self,
         service: &Service,
         conn: &Conn,
-        forward: Forward,
+        forward: &Forward,
         used: Permit,
-    ) -> Result<(Permit, Forward), ProxyError> {
+    ) -> Result<Permit, ProxyError> {
         service.may_retry()?;
         let place = service.line.requeue(used.ticket());
         drop(used);
         service.metrics.retried();
-        let permit = admit::again(service, conn, forward.traits, place, forward.started).await?;
-        Ok((permit, forward))
+        admit::again(service, conn, forward.traits, place, forward.started).await
     }
 }
 

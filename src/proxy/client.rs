@@ -137,14 +137,15 @@ impl Client {
     pub async fn send(
         self: &Arc<Self>,
         wire: Wire,
-        request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
     ) -> Result<Response<Download>, SendError> {
         match wire {
             Wire::H1 if self.protocol == Protocol::Auto && !self.spoken.h1_proven() => {
-                self.try_h1(request).await
+                // Off the way of all others, whose connections would hold its memory.
+                Box::pin(self.try_h1(request)).await
             }
             Wire::H1 => self.send_h1(request).await,
-            Wire::H2 => self.send_h2(request).await,
+            Wire::H2 => Box::pin(self.send_h2(request)).await,
         }
     }
 
@@ -153,9 +154,9 @@ impl Client {
     /// sent to an app that answers HTTP/1.
     async fn try_h1(
         self: &Arc<Self>,
-        mut request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
     ) -> Result<Response<Download>, SendError> {
-        let kept = Kept::of(&mut request);
+        let kept = Kept::of(request);
         let error = match self.send_h1(request).await {
             Ok(response) => {
                 self.spoken.set_h1(true);
@@ -167,63 +168,52 @@ impl Client {
         if h2_alone {
             self.spoken.set_h1(false);
         }
-        match (error, kept.take()) {
+        let again = match &error {
             // One that only closed the connection may be one that speaks both and crashed over this request.
-            (SendError::Broken { error, request }, Some(mut again)) if h2_alone && error.is_garbage() => {
-                head::shape(&mut again, Wire::H2).map_err(|_| SendError::Broken { error, request })?;
-                self.send_h2(again).await
+            SendError::Broken { error, .. } => h2_alone && error.is_garbage(),
+            SendError::Connect { .. } => true,
+            _ => false,
+        };
+        if again {
+            let Some(unread) = kept.take() else { return Err(error) };
+            *request = unread;
+            if h2_alone && head::shape(request, Wire::H2).is_ok() {
+                return self.send_h2(request).await;
             }
-            (SendError::Connect { addr, error, .. }, Some(mut request)) => {
-                if h2_alone && head::shape(&mut request, Wire::H2).is_ok() {
-                    return self.send_h2(request).await;
-                }
-                Err(SendError::Connect { addr, error, request: Box::new(request) })
-            }
-            (error, _) => Err(error),
         }
+        Err(error)
     }
 
     async fn send_h1(
         self: &Arc<Self>,
-        mut request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
     ) -> Result<Response<Download>, SendError> {
-        // A connection that the app closed while it rested gives the request back unsent: try the next.
-        while let Some((connection, rested)) = self.checkout() {
-            match connection.send(request).await {
-                Ok(response) => return Ok(response.map(|answer| Download::H1(answer, self.clone()))),
-                Err(Unanswered::Unsent(unsent)) => request = unsent,
-                Err(Unanswered::Broken(error, request)) => {
-                    let unread = matches!(error, h1::Error::Unread);
-                    let (error, request) = (error.into(), request.map(Box::new));
-                    if unread {
-                        self.idle.lock().learn(rested, clock::now());
-                        return Err(SendError::Unread { error, request });
-                    }
-                    return Err(SendError::Broken { error, request });
+        loop {
+            let (connection, rested) = match self.checkout() {
+                Some((connection, rested)) => (connection, Some(rested)),
+                None => (Box::new(Connection::new(self.connect().await.map_err(|e| self.unreachable(e))?)), None),
+            };
+            match (connection.send(request).await, rested) {
+                (Ok(response), _) => return Ok(response.map(|answer| Download::H1(answer, self.clone()))),
+                // A connection that the app closed while it rested: try the next.
+                (Err(Unanswered::Unsent), Some(_)) => {}
+                (Err(Unanswered::Unsent), None) => {
+                    return Err(self.unreachable(io::ErrorKind::ConnectionReset.into()));
                 }
-            }
-        }
-        let connection = match self.connect().await {
-            Ok(stream) => Box::new(Connection::new(stream)),
-            Err(error) => {
-                return Err(SendError::Connect { addr: self.addr, error, request: Box::new(request) });
-            }
-        };
-        match connection.send(request).await {
-            Ok(response) => Ok(response.map(|answer| Download::H1(answer, self.clone()))),
-            Err(Unanswered::Unsent(unsent)) => {
-                let error = io::ErrorKind::ConnectionReset.into();
-                Err(SendError::Connect { addr: self.addr, error, request: Box::new(unsent) })
-            }
-            Err(Unanswered::Broken(error, request)) => {
-                Err(SendError::Broken { error: error.into(), request: request.map(Box::new) })
+                (Err(Unanswered::Broken { error: error @ h1::Error::Unread, intact }), Some(rested)) => {
+                    self.idle.lock().learn(rested, clock::now());
+                    return Err(SendError::Unread { error: error.into(), intact });
+                }
+                (Err(Unanswered::Broken { error, intact }), _) => {
+                    return Err(SendError::Broken { error: error.into(), intact });
+                }
             }
         }
     }
 
     async fn send_h2(
         self: &Arc<Self>,
-        mut request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
     ) -> Result<Response<Download>, SendError> {
         for _ in 0..H2_ATTEMPTS {
             let (mut sender, stream) = match self.shared.stream(self.connect()).await {
@@ -232,11 +222,11 @@ impl Client {
                     if error.kind() == io::ErrorKind::InvalidData && self.speaks_h1_alone().await {
                         return Err(SendError::NoHttp2);
                     }
-                    return Err(SendError::Connect { addr: self.addr, error, request: Box::new(request) });
+                    return Err(self.unreachable(error));
                 }
             };
-            let kept = Kept::of(&mut request);
-            let mut error = match sender.try_send_request(request).await {
+            let kept = Kept::of(request);
+            let mut error = match sender.try_send_request(std::mem::take(request)).await {
                 Ok(response) => {
                     self.h2_proven.store(true, Ordering::Relaxed);
                     return Ok(response.map(|incoming| Download::H2(incoming, stream)));
@@ -248,17 +238,18 @@ impl Client {
             let error = error.into_error();
             let why = if unsent { Some(Unprocessed::GoAway) } else { Unprocessed::of(&error) };
             let Some((why, kept)) = why.and_then(|why| Some((why, kept.take()?))) else {
-                return Err(SendError::Broken { error: error.into(), request: None });
+                return Err(SendError::Broken { error: error.into(), intact: false });
             };
-            match why {
-                Unprocessed::GoAway => request = kept,
-                Unprocessed::RefusedStream => {
-                    return Err(SendError::Refused { error, request: Box::new(kept) });
-                }
+            *request = kept;
+            if matches!(why, Unprocessed::RefusedStream) {
+                return Err(SendError::Refused(error));
             }
         }
-        let error = io::ErrorKind::ConnectionReset.into();
-        Err(SendError::Connect { addr: self.addr, error, request: Box::new(request) })
+        Err(self.unreachable(io::ErrorKind::ConnectionReset.into()))
+    }
+
+    fn unreachable(&self, error: io::Error) -> SendError {
+        SendError::Connect { addr: self.addr, error }
     }
 
     /// Whether a handshake failed because the app speaks HTTP/1 alone: it is asked, unless it has answered before.

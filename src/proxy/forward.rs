@@ -49,13 +49,20 @@ pub struct Forward {
 #[derive(Debug)]
 pub enum Failure {
     /// Nothing was sent: give the slot back, take another and try again.
-    NotSent(Box<Forward>, Permit, SendError),
-    /// The exchange broke. The request, if it had no body and the connection was reset before a byte of the response:
-    /// should it turn out that the app's process has died, it had not read all of the request, and the request may
+    NotSent(Permit, SendError),
+    /// The exchange broke. If the request is `unread` (it had no body, and the connection was reset before a byte of the
+    /// response) and it turns out that the app's process has died, that process had not read all of the request, which may
     /// go elsewhere.
-    Broken(Option<Box<Forward>>, Permit, SendError),
+    Broken {
+        /// To be given back.
+        permit: Permit,
+        /// How.
+        error: SendError,
+        /// Whether the request may be unread.
+        unread: bool,
+    },
     /// The app refused the request before it did anything with it, but is well: once more, elsewhere if possible.
-    Refused(Box<Forward>, Permit, SendError),
+    Refused(Permit, SendError),
     /// Final.
     Final(ProxyError),
 }
@@ -63,7 +70,7 @@ pub enum Failure {
 impl Forward {
     /// One attempt at the replica of `permit`.
     pub async fn attempt(
-        mut self,
+        &mut self,
         permit: Permit,
         timeouts: &Timeouts,
         metrics: &Arc<ServiceMetrics>,
@@ -94,15 +101,13 @@ impl Forward {
         self.request.body_mut().count_into(metrics.request_bytes());
         let uploading = self.request.body().watch();
         let answered = {
-            let send = pin!(send(&client, wire, self.request, metrics));
+            let send = pin!(send(&client, wire, &mut self.request, metrics));
             timeout::until_head(send, timeouts, sent, until_answered, uploading.as_deref()).await
         };
         let answered = answered.map_err(passed)?;
         let mut response = match answered {
             Ok(answered) => answered,
-            Err(error) => {
-                return Err(failure(error, permit, metrics, |request| Box::new(Self { request, ..self })));
-            }
+            Err(error) => return Err(self.failure(error, permit, metrics)),
         };
         let now = clock::now();
         permit.answered(now.saturating_duration_since(sent));
@@ -126,7 +131,7 @@ impl Forward {
         }
         let status = response.status();
         let metrics = metrics.clone();
-        let exchange = Exchange::new(permit, self.counted, metrics, self.started, sent, status.as_u16());
+        let exchange = Exchange::new(permit, self.counted.take(), metrics, self.started, sent, status.as_u16());
         if let Some(upgrade) = upgrade {
             let limits = upgrade::Limits {
                 idle: timeouts.idle,
@@ -141,48 +146,37 @@ impl Forward {
         let body = |download| AppBody::new(download, exchange, watch, timeouts.idle, total);
         Ok(response.map(|download| Body::App(body(download))))
     }
-}
 
-/// What is left to do after an attempt that got no answer. `again` makes a next attempt of a request.
-fn failure(
-    error: SendError,
-    permit: Permit,
-    metrics: &ServiceMetrics,
-    again: impl FnOnce(Request<RequestBody>) -> Box<Forward>,
-) -> Failure {
-    match error {
-        // We ran out, not the replica: it stays in the line.
-        SendError::Connect { error, .. } if is_ours(&error) => Failure::Final(ProxyError::Refused(Refusal {
-            reason: format!("no connection to the app can be opened: {error}").into(),
-            code: "no_descriptors",
-            retry_after: Duration::from_secs(1),
-        })),
-        SendError::Connect { addr, error, request } => {
-            metrics.app_fault(AppFault::Unreachable, &error);
-            let error = SendError::Connect { addr, error, request: Box::default() };
-            Failure::NotSent(again(*request), permit, error)
-        }
-        SendError::Refused { error, request } => Failure::Refused(
-            again(*request),
-            permit,
-            SendError::Broken { error: error.into(), request: None },
-        ),
-        SendError::NoHttp2 => Failure::Final(ProxyError::NoHttp2),
-        SendError::Broken { error, request } | SendError::Unread { error, request } => {
-            // The request's own body failed: the app is not to blame.
-            if let Some(cause) = error.of_client() {
-                return Failure::Final(fault::of_request_body(cause));
+    /// What is left to do after an attempt that got no answer.
+    fn failure(&self, error: SendError, permit: Permit, metrics: &ServiceMetrics) -> Failure {
+        match error {
+            // We ran out, not the replica: it stays in the line.
+            SendError::Connect { error, .. } if is_ours(&error) => Failure::Final(ProxyError::Refused(Refusal {
+                reason: format!("no connection to the app can be opened: {error}").into(),
+                code: "no_descriptors",
+                retry_after: Duration::from_secs(1),
+            })),
+            SendError::Connect { error: ref cause, .. } => {
+                metrics.app_fault(AppFault::Unreachable, cause);
+                Failure::NotSent(permit, error)
             }
-            let fault = AppFault::of(&error);
-            metrics.app_fault(fault, &fault);
-            if fault != AppFault::Closed {
-                // It is there and speaks, if strangely: looking at it again would find it well.
-                return Failure::Final(ProxyError::App(fault.to_string()));
+            SendError::Refused(_) => Failure::Refused(permit, error),
+            SendError::NoHttp2 => Failure::Final(ProxyError::NoHttp2),
+            SendError::Broken { error: ref cause, intact } | SendError::Unread { error: ref cause, intact } => {
+                // The request's own body failed: the app is not to blame.
+                if let Some(cause) = cause.of_client() {
+                    return Failure::Final(fault::of_request_body(cause));
+                }
+                let fault = AppFault::of(cause);
+                metrics.app_fault(fault, &fault);
+                if fault != AppFault::Closed {
+                    // It is there and speaks, if strangely: looking at it again would find it well.
+                    return Failure::Final(ProxyError::App(fault.to_string()));
+                }
+                // An upgrade's client half went with the attempt.
+                let unread = intact && cause.is_reset() && !self.traits.upgrade;
+                Failure::Broken { permit, error, unread }
             }
-            let unread = request.filter(|_| error.is_reset()).map(|request| again(*request));
-            // An upgrade's client half went with the attempt.
-            let unread = unread.filter(|forward| !forward.traits.upgrade);
-            Failure::Broken(unread, permit, SendError::Broken { error, request: None })
         }
     }
 }
@@ -198,17 +192,17 @@ fn is_ours(error: &io::Error) -> bool {
 async fn send(
     client: &Arc<Client>,
     wire: Wire,
-    mut request: Request<RequestBody>,
+    request: &mut Request<RequestBody>,
     metrics: &ServiceMetrics,
 ) -> Result<Response<Download>, SendError> {
-    for _ in 0..MOST_UNREAD {
+    let mut left = MOST_UNREAD;
+    loop {
         match client.send(wire, request).await {
-            Err(SendError::Unread { request: Some(unread), .. }) => request = *unread,
+            Err(SendError::Unread { intact: true, .. }) if left > 0 => left -= 1,
             answered => return answered,
         }
         metrics.retried();
     }
-    client.send(wire, request).await
 }
 
 /// What the app says that it speaks, if it says so before the deadline.

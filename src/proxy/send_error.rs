@@ -4,52 +4,42 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 
-use http::Request;
-
-use super::body::RequestBody;
 use super::h1;
 
-/// Why a request was not answered.
+/// Why a request was not answered. Where nothing of it was sent or read, it is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
-    /// No connection could be made, so nothing was sent: safe on another replica. Gives the request back.
+    /// No connection could be made, so nothing was sent: safe on another replica.
     #[error("cannot connect to {addr}: {error}")]
     Connect {
         /// Where.
         addr: SocketAddr,
         /// Why not.
         error: io::Error,
-        /// The request, untouched.
-        request: Box<Request<RequestBody>>,
     },
-    /// The app refused the stream before it did anything with it: safe on another replica. Gives the request back.
-    #[error("it refused the stream: {}", describe(.error))]
-    Refused {
-        /// Its words.
-        error: hyper::Error,
-        /// The request, as it was.
-        request: Box<Request<RequestBody>>,
-    },
+    /// The app refused the stream before it did anything with it: safe on another replica.
+    #[error("it refused the stream: {}", describe(.0))]
+    Refused(hyper::Error),
     /// It answers HTTP/2 with something else.
     #[error("it does not speak HTTP/2")]
     NoHttp2,
-    /// The app had closed the resting connection on which the request went, and did not read it. Gives the request back if
-    /// it has no body: that one is safe to repeat.
+    /// The app had closed the resting connection on which the request went, and did not read it. Safe to repeat if it is
+    /// `intact`.
     #[error("{error}")]
     Unread {
         /// What came back.
         error: ExchangeError,
-        /// The request, untouched.
-        request: Option<Box<Request<RequestBody>>>,
+        /// The request had no body.
+        intact: bool,
     },
-    /// The exchange broke after the app may have got the request. Not safe to repeat, unless it turns out that the app's
-    /// process has died with the request unread.
+    /// The exchange broke after the app may have got the request. Not safe to repeat, unless it is `intact` and it turns
+    /// out that the app's process has died with the request unread.
     #[error("{error}")]
     Broken {
         /// How.
         error: ExchangeError,
-        /// The request, if it had no body and nothing of a response came.
-        request: Option<Box<Request<RequestBody>>>,
+        /// The request had no body, and nothing of a response came.
+        intact: bool,
     },
 }
 

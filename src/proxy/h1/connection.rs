@@ -53,10 +53,15 @@ pub(super) type Rest = AbortOnDropHandle<Option<(WriteHalf<TcpStream>, Vec<u8>)>
 /// Why a request has no answer.
 #[derive(Debug)]
 pub enum Unanswered {
-    /// Nothing of it was sent.
-    Unsent(Request<RequestBody>),
-    /// The exchange broke. The request, if it had no body and no byte of a response has come.
-    Broken(Error, Option<Request<RequestBody>>),
+    /// Nothing of it was sent, and it is as it was.
+    Unsent,
+    /// The exchange broke. The request is as it was only if it is `intact`: it had no body, and nothing of a response came.
+    Broken {
+        /// How.
+        error: Error,
+        /// Whether the request can be sent again, where that is safe.
+        intact: bool,
+    },
 }
 
 // === impl Connection ===
@@ -96,13 +101,14 @@ impl Connection {
         self
     }
 
-    /// Sends a request and waits for the head of its response.
+    /// Sends a request and waits for the head of its response. What it does not need any more of the request is gone
+    /// afterwards: the body, and the fields, whose memory the response's are given.
     pub async fn send(
         mut self: Box<Self>,
-        mut request: Request<RequestBody>,
+        request: &mut Request<RequestBody>,
     ) -> Result<Response<Answer>, Unanswered> {
-        let repeatable = request.body().is_end_stream();
-        let mut upload = Upload::new(&mut request, std::mem::take(&mut self.out));
+        let without_body = request.body().is_end_stream();
+        let mut upload = Upload::new(request, std::mem::take(&mut self.out));
         let (mut heard, mut failed) = (0, None);
         let answered = poll_fn(|cx| {
             if failed.is_none()
@@ -125,16 +131,16 @@ impl Connection {
         let head = match answered {
             Ok(head) => head,
             Err(error) if !upload.is_sent() && !matches!(error, Error::Client(_)) => {
-                let Some(body) = upload.into_body() else { return Err(Unanswered::Broken(error, None)) };
+                let Some(body) = upload.into_body() else {
+                    return Err(Unanswered::Broken { error, intact: false });
+                };
                 *request.body_mut() = body;
-                return Err(Unanswered::Unsent(request));
+                return Err(Unanswered::Unsent);
             }
-            Err(error) => {
-                return Err(Unanswered::Broken(error, (repeatable && heard == 0).then_some(request)));
-            }
+            Err(error) => return Err(Unanswered::Broken { error, intact: without_body && heard == 0 }),
         };
-        let decoder =
-            Decoder::behind(&head, request.method()).map_err(|error| Unanswered::Broken(error, None))?;
+        let decoder = Decoder::behind(&head, request.method())
+            .map_err(|error| Unanswered::Broken { error, intact: false })?;
         let keeps_alive = failed.is_none() && head.keeps_alive() && !decoder.is_to_close();
         let (connection, rest) = if failed.is_some() || upload.is_done() {
             self.out = upload.into_buffer();
