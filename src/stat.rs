@@ -55,7 +55,8 @@ pub struct Reading {
 /// One request in the service; it leaves when this is dropped.
 #[derive(Debug)]
 pub struct Counted {
-    meter: Arc<Meter>,
+    /// `None` when it has left.
+    meter: Option<Arc<Meter>>,
 }
 
 // === impl Meter ===
@@ -87,7 +88,7 @@ impl Meter {
         state.total += 1;
         state.peak = state.peak.max(state.current);
         drop(state);
-        Counted { meter: self.clone() }
+        Counted { meter: Some(self.clone()) }
     }
 
     /// Requests in the service now.
@@ -147,27 +148,35 @@ impl State {
             self.changed_at = now;
         }
     }
+
+    fn leave(&mut self, now: Instant) {
+        self.advance(now);
+        self.current -= 1;
+        if self.current == 0 {
+            self.idle_since = now;
+        }
+    }
 }
 
 // === impl Counted ===
 
 impl Counted {
-    /// The request held a slot for this long.
-    pub fn served(&self, took: Duration) {
-        let (sum, count) = &mut self.meter.state.lock().served;
-        *sum += took;
-        *count += 1;
+    /// The request leaves at `now`, after it held a slot for so long.
+    pub fn served(mut self, now: Instant, took: Duration) {
+        if let Some(meter) = self.meter.take() {
+            let mut state = meter.state.lock();
+            state.served.0 += took;
+            state.served.1 += 1;
+            state.leave(now);
+        }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let now = crate::clock::now();
-        let mut state = self.meter.state.lock();
-        state.advance(now);
-        state.current -= 1;
-        if state.current == 0 {
-            state.idle_since = now;
+        if let Some(meter) = self.meter.take() {
+            let now = crate::clock::now();
+            meter.state.lock().leave(now);
         }
     }
 }

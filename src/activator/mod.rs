@@ -158,13 +158,14 @@ impl Activator {
             let (permit, body) = admit::in_line(service, conn, &parts, traits, body, started, pulse).await?;
             (permit, body, true)
         };
+        let mut bound = started;
         if waited {
-            let cold = permit.endpoint().ready > started;
-            service.metrics.waited(clock::now().saturating_duration_since(started), cold);
-        }
-        if waited && let Some(limit) = traits.grpc_timeout {
-            let left = limit.saturating_sub(clock::now().saturating_duration_since(started));
-            grpc::set_timeout(&mut parts.headers, left);
+            bound = clock::now();
+            let wait = bound.saturating_duration_since(started);
+            service.metrics.waited(wait, permit.endpoint().ready > started);
+            if let Some(limit) = traits.grpc_timeout {
+                grpc::set_timeout(&mut parts.headers, limit.saturating_sub(wait));
+            }
         }
         if pulse.is_some_and(|pulse| pulse.has_begun()) {
             // The head that went out tells of no coding.
@@ -176,8 +177,7 @@ impl Activator {
         let mut tries = Tries::default();
         loop {
             let endpoint = permit.endpoint().clone();
-            let bound = clock::now();
-            match forward.attempt(permit, &timeouts, &service.metrics, &self.drain).await {
+            match forward.attempt(permit, bound, &timeouts, &service.metrics, &self.drain).await {
                 Ok(mut response) => {
                     if let Some(timing) = server_timing(&endpoint, started, bound) {
                         response.headers_mut().append(SERVER_TIMING, timing);
@@ -211,6 +211,7 @@ impl Activator {
                     permit = self.retry(service, conn, &forward, broken).await?;
                 }
             }
+            bound = clock::now();
         }
     }
 

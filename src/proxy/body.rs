@@ -3,7 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -19,6 +19,7 @@ use super::heartbeat::{Heartbeat, NoStream};
 use super::replay::Taped;
 use super::send_error::ExchangeError;
 use super::timeout::{Armed, Deadline, Watch};
+use crate::clock;
 
 /// What goes to a client.
 #[derive(Debug, Default)]
@@ -41,6 +42,8 @@ pub enum Body {
 pub struct AppBody {
     download: Download,
     exchange: Option<Exchange>,
+    /// What the clock said when the head came, until the body had to be waited for: most come with their head.
+    now: Option<Instant>,
     watch: Arc<Watch>,
     armed: Option<Armed>,
     /// The app broke off, and the client is about to be told.
@@ -143,31 +146,35 @@ impl HttpBody for Body {
 // === impl AppBody ===
 
 impl AppBody {
-    /// The body of an app's response, whose end is the end of `exchange`.
+    /// The body of an app's response, whose head came `now`, and whose end is the end of `exchange`.
     /// `idle` bounds the time without a byte, `total` all of it; see [`timeout`](super::timeout).
     pub fn new(
         mut download: Download,
         exchange: Exchange,
         watch: Arc<Watch>,
+        now: Instant,
         idle: Duration,
         total: Option<Deadline>,
     ) -> Self {
         // Nothing to come: the slot is free before the head is on its way to the client.
         let (exchange, armed) = if download.is_end_stream() {
             // The connection first, so that whoever gets the slot finds it.
-            download.end();
-            drop(exchange);
+            download.end(now);
+            exchange.end(now);
             (None, None)
         } else {
             (Some(exchange), Some(watch.clone().arm(idle, total)))
         };
-        Self { download, exchange, watch, armed, broken: None }
+        Self { download, exchange, now: Some(now), watch, armed, broken: None }
     }
 
     fn end(&mut self) {
         self.armed = None;
-        self.download.end();
-        self.exchange = None;
+        let now = self.now.unwrap_or_else(clock::now);
+        self.download.end(now);
+        if let Some(exchange) = self.exchange.take() {
+            exchange.end(now);
+        }
     }
 }
 
@@ -183,7 +190,11 @@ impl HttpBody for AppBody {
         if let Some(error) = this.broken.take() {
             return Poll::Ready(Some(Err(error)));
         }
-        match ready!(Pin::new(&mut this.download).poll_frame(cx)) {
+        let polled = Pin::new(&mut this.download).poll_frame(cx);
+        if polled.is_pending() {
+            this.now = None;
+        }
+        match ready!(polled) {
             Some(Ok(mut frame)) => {
                 this.watch.touch();
                 frame.trailers_mut().map(head::trailers);

@@ -138,13 +138,14 @@ impl Client {
         self: &Arc<Self>,
         wire: Wire,
         request: &mut Request<RequestBody>,
+        now: Instant,
     ) -> Result<Response<Download>, SendError> {
         match wire {
             Wire::H1 if self.protocol == Protocol::Auto && !self.spoken.h1_proven() => {
                 // Off the way of all others, whose connections would hold its memory.
-                Box::pin(self.try_h1(request)).await
+                Box::pin(self.try_h1(request, now)).await
             }
-            Wire::H1 => self.send_h1(request).await,
+            Wire::H1 => self.send_h1(request, now).await,
             Wire::H2 => Box::pin(self.send_h2(request)).await,
         }
     }
@@ -155,9 +156,10 @@ impl Client {
     async fn try_h1(
         self: &Arc<Self>,
         request: &mut Request<RequestBody>,
+        now: Instant,
     ) -> Result<Response<Download>, SendError> {
         let kept = Kept::of(request);
-        let error = match self.send_h1(request).await {
+        let error = match self.send_h1(request, now).await {
             Ok(response) => {
                 self.spoken.set_h1(true);
                 return Ok(response);
@@ -187,9 +189,10 @@ impl Client {
     async fn send_h1(
         self: &Arc<Self>,
         request: &mut Request<RequestBody>,
+        now: Instant,
     ) -> Result<Response<Download>, SendError> {
         loop {
-            let (connection, rested) = match self.checkout() {
+            let (connection, rested) = match self.checkout(now) {
                 Some((connection, rested)) => (connection, Some(rested)),
                 None => (Box::new(Connection::new(self.connect().await.map_err(|e| self.unreachable(e))?)), None),
             };
@@ -258,11 +261,10 @@ impl Client {
     }
 
     /// The most recently used connection that is still open, and how long it rested.
-    fn checkout(&self) -> Option<(Box<Connection>, Duration)> {
+    fn checkout(&self, now: Instant) -> Option<(Box<Connection>, Duration)> {
         let mut pool = self.idle.lock();
         loop {
             let Idle { mut connection, since } = pool.stack.pop()?;
-            let now = clock::now();
             let rested = now.saturating_duration_since(since);
             if pool.forget_at.is_some_and(|at| now >= at) {
                 (pool.max_rest, pool.forget_at) = (MAX_REST, None);
@@ -282,14 +284,14 @@ impl Client {
     }
 
     /// What is left of a connection whose response was read to its end.
-    pub fn take_back(self: Arc<Self>, finished: Finished) {
+    pub fn take_back(self: Arc<Self>, finished: Finished, now: Instant) {
         match finished {
-            Finished::Ready(connection) => self.rest(connection),
+            Finished::Ready(connection) => self.rest(connection, now),
             // An early response: the request's body is still on its way.
             sending @ Finished::Sending(..) => {
                 tokio::spawn(async move {
                     if let Ok(Some(connection)) = tokio::time::timeout(MAX_AFTERMATH, sending.ready()).await {
-                        self.rest(connection);
+                        self.rest(connection, clock::now());
                     }
                 });
             }
@@ -297,10 +299,10 @@ impl Client {
         }
     }
 
-    fn rest(self: &Arc<Self>, connection: Box<Connection>) {
+    fn rest(self: &Arc<Self>, connection: Box<Connection>, now: Instant) {
         let mut pool = self.idle.lock();
         if pool.stack.len() < self.max_idle {
-            pool.stack.push(Idle { connection, since: clock::now() });
+            pool.stack.push(Idle { connection, since: now });
             if !std::mem::replace(&mut pool.swept, true) {
                 drop(pool);
                 tokio::spawn(sweep(Arc::downgrade(self)));

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::Response;
@@ -39,9 +40,9 @@ pub enum Tunnel {
 
 impl Download {
     /// The response was read to its end: its connection can be used again.
-    pub fn end(&mut self) {
+    pub fn end(&mut self, now: Instant) {
         match std::mem::replace(self, Self::Over) {
-            Self::H1(answer, client) => client.take_back(answer.finish()),
+            Self::H1(answer, client) => client.take_back(answer.finish(), now),
             Self::H2(..) | Self::Over => {}
         }
     }

@@ -22,6 +22,8 @@ pub struct Exchange {
     status: u16,
     /// Of the response's body.
     bytes: u64,
+    /// When it ended, if that is known.
+    ended: Option<Instant>,
 }
 
 // === impl Exchange ===
@@ -36,12 +38,17 @@ impl Exchange {
         bound: Instant,
         status: u16,
     ) -> Self {
-        Self { permit: Some(permit), counted, metrics, started, bound, status, bytes: 0 }
+        Self { permit: Some(permit), counted, metrics, started, bound, status, bytes: 0, ended: None }
     }
 
     /// So many more bytes of the response's body have come.
     pub fn came(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
+    }
+
+    /// It has ended, at `now`.
+    pub fn end(mut self, now: Instant) {
+        self.ended = Some(now);
     }
 
     /// An upgraded connection has carried this.
@@ -59,9 +66,9 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         drop(self.permit.take());
-        let now = clock::now();
+        let now = self.ended.unwrap_or_else(clock::now);
         if let Some(counted) = self.counted.take() {
-            counted.served(now.saturating_duration_since(self.bound));
+            counted.served(now, now.saturating_duration_since(self.bound));
         }
         self.metrics.answered(self.status, now.saturating_duration_since(self.started), self.bytes);
     }

@@ -68,10 +68,11 @@ pub enum Failure {
 }
 
 impl Forward {
-    /// One attempt at the replica of `permit`.
+    /// One attempt at the replica of `permit`, which was got at `sent`.
     pub async fn attempt(
         &mut self,
         permit: Permit,
+        sent: Instant,
         timeouts: &Timeouts,
         metrics: &Arc<ServiceMetrics>,
         drain: &Drain,
@@ -79,7 +80,6 @@ impl Forward {
         let grpc = self.dialect == Dialect::Grpc;
         let traits = self.traits;
         let client = permit.endpoint().client(grpc).clone();
-        let sent = clock::now();
         let total = at(self.started, timeouts.request).map(|at| (at, Stage::Request));
         let call = traits.grpc_timeout.map(|limit| (self.started + limit, Stage::Call));
         let until_answered = [call, total].into_iter().flatten().min_by_key(|(at, _)| *at);
@@ -101,7 +101,7 @@ impl Forward {
         self.request.body_mut().count_into(metrics.request_bytes());
         let uploading = self.request.body().watch();
         let answered = {
-            let send = pin!(send(&client, wire, &mut self.request, metrics));
+            let send = pin!(send(&client, wire, &mut self.request, sent, metrics));
             timeout::until_head(send, timeouts, sent, until_answered, uploading.as_deref()).await
         };
         let answered = answered.map_err(passed)?;
@@ -143,7 +143,7 @@ impl Forward {
             return Ok(response.map(|_| Body::Empty));
         }
         let watch = uploading.unwrap_or_else(Watch::current);
-        let body = |download| AppBody::new(download, exchange, watch, timeouts.idle, total);
+        let body = |download| AppBody::new(download, exchange, watch, now, timeouts.idle, total);
         Ok(response.map(|download| Body::App(body(download))))
     }
 
@@ -193,11 +193,12 @@ async fn send(
     client: &Arc<Client>,
     wire: Wire,
     request: &mut Request<RequestBody>,
+    now: Instant,
     metrics: &ServiceMetrics,
 ) -> Result<Response<Download>, SendError> {
     let mut left = MOST_UNREAD;
     loop {
-        match client.send(wire, request).await {
+        match client.send(wire, request, now).await {
             Err(SendError::Unread { intact: true, .. }) if left > 0 => left -= 1,
             answered => return answered,
         }

@@ -6,6 +6,7 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -28,6 +29,9 @@ const LOOKS: u32 = 2;
 const CUT_SHORT: &[u8] = b" HTTP/1.1\r\n\r\n";
 /// The rest of trailers that are wrong: hyper looks at them when they are complete, and takes no NUL.
 const END_OF_TRAILERS: &[u8] = b"\r\n\r\n";
+
+/// Answers up to this size are written in one piece.
+const GATHERED: usize = 4 * 1024;
 
 /// How long a client may take; zero = for ever.
 #[derive(Clone, Copy, Debug)]
@@ -250,7 +254,14 @@ impl AsyncWrite for Guarded {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        if slices.iter().map(|slice| slice.len()).sum::<usize>() > GATHERED {
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        }
+        // To copy a small answer costs less than to have the kernel look at its parts.
+        let mut space = [const { MaybeUninit::uninit() }; GATHERED];
+        let mut whole = ReadBuf::uninit(&mut space);
+        slices.iter().for_each(|slice| whole.put_slice(slice));
+        Pin::new(&mut self.stream).poll_write(cx, whole.filled())
     }
 
     /// hyper sends head and body in one call only where this is true.

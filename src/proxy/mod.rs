@@ -37,6 +37,7 @@ pub mod host;
 pub mod metrics;
 pub mod places;
 pub mod replay;
+pub mod seldom;
 pub mod send_error;
 pub mod server;
 pub mod shared;

@@ -27,12 +27,14 @@ use super::guarded::{Guarded, Patience};
 use super::hangup::Hangup;
 use super::metrics::{self, OpenConnection};
 use super::places::Places;
+use super::seldom::Seldom;
 use super::signals::Signals;
 use super::timeout::{Watched, WatchedExecutor};
 use crate::drain::{Drain, Open};
 
 /// Bounds of one connection; what a client can make us hold.
-const MAX_HEADERS: usize = 128;
+/// Up to a hundred hyper keeps where they lie on the stack.
+const MAX_HEADERS: usize = 100;
 const MAX_STREAMS: u32 = 256;
 /// Also what a waiting HTTP/2 request is charged for: the sender may have this much on its way.
 pub const STREAM_WINDOW: u32 = 64 * 1024;
@@ -190,14 +192,14 @@ async fn connection<H: Handler>(
     });
     let _counted = OpenConnection::count();
     let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
-    let leaves = async {
+    let leaves = Seldom::new(async {
         tokio::select! {
             biased;
             () = drain.begun() => {}
             () = signals.rested() => {}
             () = connections.places.wanted(|| signals.rests()) => {}
         }
-    };
+    });
     let finished = Watched::new(async {
         tokio::select! {
             biased;

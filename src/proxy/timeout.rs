@@ -6,13 +6,14 @@
 //! drops the connection or the stream when a bound has passed: a reset of either, never a clean end.
 //!
 //! Most responses come whole, in one poll: they arm and disarm the watch, and no timer is made. Bytes read the clock
-//! only while a timer runs.
+//! only while a timer runs. The wait for a response's head, which ends in an answer and not in a reset, has the same
+//! timer wake it: it is one a connection, and put off by the next request instead of being made anew for each.
 
-use std::future::Future;
-use std::pin::{Pin, pin};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -39,7 +40,13 @@ pub struct Watch {
     /// Whether it is the client whose bytes are waited for, not the app.
     on_client: AtomicBool,
     bounds: Mutex<Option<Bounds>>,
+    /// When whoever waits for a head wants to look at the time, in nanoseconds since `base`, or [`NEVER`].
+    alarm: AtomicU64,
+    /// It has rung.
+    rung: AtomicBool,
 }
+
+const NEVER: u64 = u64::MAX;
 
 /// When a request is over, and which bound says so.
 pub type Deadline = (Instant, Stage);
@@ -62,8 +69,22 @@ pub struct Watched<F: Future> {
     #[pin]
     task: TaskLocalFuture<Arc<Watch>, F>,
     watch: Arc<Watch>,
-    sleep: Option<Pin<Box<Sleep>>>,
+    timer: Option<Timer>,
 }
+
+/// A task's timer. A task's waker stays the same, so a timer that has once been polled knows whom to wake.
+#[derive(Debug)]
+struct Timer {
+    sleep: Pin<Box<Sleep>>,
+    armed: bool,
+}
+
+/// A timer that has fired is set to some time that is far off.
+const AFTER_ALARM: Duration = Duration::from_hours(1);
+
+/// The wait for a response's head: until it is over, the task is woken by its watch's alarm.
+#[derive(Debug)]
+struct Alarm(Arc<Watch>);
 
 /// Spawns hyper's tasks with a watch each: an HTTP/2 stream is one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,6 +100,8 @@ impl Watch {
             timed: AtomicBool::new(false),
             on_client: AtomicBool::new(false),
             bounds: Mutex::new(None),
+            alarm: AtomicU64::new(NEVER),
+            rung: AtomicBool::new(false),
         })
     }
 
@@ -108,7 +131,29 @@ impl Watch {
     }
 
     fn note(&self, now: Instant) {
-        self.last.store(now.saturating_duration_since(self.base).as_nanos() as u64, Relaxed);
+        self.last.store(self.since_base(now), Relaxed);
+    }
+
+    fn since_base(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.base).as_nanos() as u64
+    }
+
+    fn set_alarm(&self, at: Option<Instant>) {
+        self.alarm.store(at.map_or(NEVER, |at| self.since_base(at)), Relaxed);
+    }
+
+    /// What is due next: the alarm, which has no stage, or one of the body's bounds.
+    fn due(&self) -> Option<(Instant, Option<Stage>)> {
+        let alarm = self.alarm.load(Relaxed);
+        if alarm != NEVER {
+            return Some((self.base + Duration::from_nanos(alarm), None));
+        }
+        let bounds = (*self.bounds.lock())?;
+        if !self.timed.swap(true, Relaxed) {
+            self.note(clock::now());
+        }
+        let (at, stage) = self.expiry(bounds);
+        Some((at, Some(stage)))
     }
 
     fn last(&self) -> Instant {
@@ -132,6 +177,22 @@ pub fn for_current<F: Future>(task: F) -> TaskLocalFuture<Arc<Watch>, F> {
     CURRENT.scope(Watch::current(), task)
 }
 
+// === impl Alarm ===
+
+impl Alarm {
+    fn set(watch: Arc<Watch>, at: Instant) -> Self {
+        watch.rung.store(false, Relaxed);
+        watch.set_alarm(Some(at));
+        Self(watch)
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.0.set_alarm(None);
+    }
+}
+
 // === impl Armed ===
 
 impl Drop for Armed {
@@ -147,7 +208,7 @@ impl<F: Future> Watched<F> {
     /// `task` with a watch of its own.
     pub fn new(task: F) -> Self {
         let watch = Watch::new();
-        Self { task: CURRENT.scope(watch.clone(), task), watch, sleep: None }
+        Self { task: CURRENT.scope(watch.clone(), task), watch, timer: None }
     }
 }
 
@@ -155,28 +216,57 @@ impl<F: Future> Future for Watched<F> {
     type Output = Result<F::Output, Stage>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        if let Poll::Ready(output) = this.task.poll(cx) {
-            return Poll::Ready(Ok(output));
-        }
-        let Some(bounds) = *this.watch.bounds.lock() else { return Poll::Pending };
-        if !this.watch.timed.swap(true, Relaxed) {
-            this.watch.note(clock::now());
-        }
-        let (mut at, mut stage) = this.watch.expiry(bounds);
-        let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep_until(at.into())));
-        // Left from an earlier response on this connection. Bytes only put the end off: the timer finds that out.
-        if at < sleep.deadline().into_std() {
-            sleep.as_mut().reset(at.into());
-        }
-        while sleep.as_mut().poll(cx).is_ready() {
-            if at <= sleep.deadline().into_std() {
-                return Poll::Ready(Err(stage));
+        let mut this = self.project();
+        'task: loop {
+            if let Poll::Ready(output) = this.task.as_mut().poll(cx) {
+                return Poll::Ready(Ok(output));
             }
-            sleep.as_mut().reset(at.into());
-            (at, stage) = this.watch.expiry(bounds);
+            while let Some((at, stage)) = this.watch.due() {
+                let timer = this.timer.get_or_insert_with(|| Timer::new(at));
+                // Left from an earlier response on this connection. Bytes only put the end off: the timer finds that out.
+                if at < timer.at() {
+                    timer.set(at);
+                }
+                ready!(timer.poll(cx));
+                if at <= timer.at() {
+                    let Some(stage) = stage else {
+                        this.watch.set_alarm(None);
+                        this.watch.rung.store(true, Relaxed);
+                        timer.set(at + AFTER_ALARM);
+                        continue 'task;
+                    };
+                    return Poll::Ready(Err(stage));
+                }
+                timer.set(at);
+            }
+            return Poll::Pending;
         }
-        Poll::Pending
+    }
+}
+
+// === impl Timer ===
+
+impl Timer {
+    fn new(at: Instant) -> Self {
+        Self { sleep: Box::pin(sleep_until(at.into())), armed: false }
+    }
+
+    fn at(&self) -> Instant {
+        self.sleep.deadline().into_std()
+    }
+
+    fn set(&mut self, at: Instant) {
+        self.sleep.as_mut().reset(at.into());
+        self.armed = false;
+    }
+
+    /// Asks tokio only when that may change something.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.armed && !self.sleep.is_elapsed() {
+            return Poll::Pending;
+        }
+        self.armed = true;
+        self.sleep.as_mut().poll(cx)
     }
 }
 
@@ -201,7 +291,7 @@ where
 /// "Response start" counts from the last byte that the app took: from `sent` for a request without a body, and anew
 /// with every piece of an upload. While it is the client that sends nothing, "idle" counts instead, so that neither a
 /// long upload nor an app that thinks long is cut. `answer` comes pinned, or every connection would hold its memory
-/// twice. `uploading` is the watch of a request with a body.
+/// twice. `uploading` is the watch of a request with a body. Runs in a task that is [`Watched`], whose timer it uses.
 pub async fn until_head<T>(
     mut answer: Pin<&mut impl Future<Output = T>>,
     timeouts: &Timeouts,
@@ -235,29 +325,29 @@ pub async fn until_head<T>(
         (None, Some(next)) => next,
         (None, None) => return Ok(answer.await),
     };
-    let mut sleep = pin!(sleep_until(next.into()));
-    loop {
-        tokio::select! {
-            biased;
-            output = answer.as_mut() => {
-                uploading.inspect(|watch| watch.timed.store(false, Relaxed));
-                return Ok(output);
-            }
-            () = &mut sleep => match look(clock::now()) {
-                (Some(stage), _) => return Err(stage),
-                (None, next) => {
-                    let next = next.expect("bounds do not go away");
-                    sleep.as_mut().reset(next.into());
-                }
+    let alarm = Alarm::set(Watch::current(), next);
+    let answered = poll_fn(|cx| {
+        if let Poll::Ready(output) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        if alarm.0.rung.swap(false, Relaxed) {
+            match look(clock::now()) {
+                (Some(stage), _) => return Poll::Ready(Err(stage)),
+                (None, next) => alarm.0.set_alarm(next),
             }
         }
-    }
+        Poll::Pending
+    })
+    .await;
+    uploading.inspect(|watch| watch.timed.store(false, Relaxed));
+    answered
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::future::pending;
+    use std::pin::pin;
     use tokio::time::sleep;
 
     const IDLE: Duration = Duration::from_secs(10);
@@ -309,41 +399,70 @@ mod tests {
         Timeouts { response_start, idle, ..Timeouts::default() }
     }
 
+    /// In a task that is watched, as all are that wait for a head.
+    async fn watched<T>(test: impl Future<Output = T>) -> T {
+        Watched::new(test).await.expect("nothing is armed")
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_app_that_thinks_is_not_idle() {
-        let sent = clock::now();
-        let answer = sleep(Duration::from_secs(50));
-        assert!(until_head(pin!(answer), &timeouts(60, 10), sent, None, None).await.is_ok());
-        let over = Some((clock::now(), Stage::Request));
-        let late = async { panic!("it was sent after its deadline") };
-        assert_eq!(
-            until_head(pin!(late), &timeouts(0, 0), clock::now(), over, None).await,
-            Err(Stage::Request)
-        );
-        let never = until_head(pin!(pending::<()>()), &timeouts(60, 10), clock::now(), None, None).await;
-        assert_eq!(never, Err(Stage::ResponseStart));
+        watched(async {
+            let sent = clock::now();
+            let answer = sleep(Duration::from_secs(50));
+            assert!(until_head(pin!(answer), &timeouts(60, 10), sent, None, None).await.is_ok());
+            let over = Some((clock::now(), Stage::Request));
+            let late = async { panic!("it was sent after its deadline") };
+            let late = until_head(pin!(late), &timeouts(0, 0), clock::now(), over, None).await;
+            assert_eq!(late, Err(Stage::Request));
+            for _ in 0..2 {
+                let sent = clock::now();
+                let never = until_head(pin!(pending::<()>()), &timeouts(60, 10), sent, None, None).await;
+                assert_eq!((never, (clock::now() - sent).as_secs()), (Err(Stage::ResponseStart), 60));
+            }
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_that_is_given_up_bounds_nothing() {
+        let start = clock::now();
+        let watched = Watched::new(async {
+            let waits = pin!(pending::<()>());
+            let bounds = timeouts(1000, 1000);
+            let wait = until_head(waits, &bounds, clock::now(), None, None);
+            assert!(tokio::time::timeout(Duration::from_secs(1), wait).await.is_err());
+            let _armed = Watch::current().arm(IDLE, None);
+            pending::<()>().await;
+        });
+        assert_eq!(watched.await, Err(Stage::Idle));
+        assert_eq!((clock::now() - start).as_secs(), 11);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_upload_is_bounded_by_whoever_is_waited_for() {
-        let watch = Watch::new();
-        let sent = clock::now();
-        let uploader = watch.clone();
-        tokio::spawn(async move {
-            for _ in 0..10 {
-                uploader.waits_for_client(true);
-                sleep(Duration::from_secs(8)).await;
-                uploader.waits_for_client(false);
-                uploader.touch();
-            }
-        });
-        let result = until_head(pin!(pending::<()>()), &timeouts(20, 30), sent, None, Some(&watch)).await;
-        assert_eq!(result, Err(Stage::ResponseStart));
-        assert_eq!((clock::now() - sent).as_secs(), 100, "20 s after the last piece");
-        watch.waits_for_client(true);
-        let sent = clock::now();
-        let result = until_head(pin!(pending::<()>()), &timeouts(20, 30), sent, None, Some(&watch)).await;
-        assert_eq!(result, Err(Stage::Idle));
-        assert_eq!((clock::now() - sent).as_secs(), 30);
+        watched(async {
+            let watch = Watch::current();
+            let sent = clock::now();
+            let uploader = watch.clone();
+            tokio::spawn(async move {
+                for _ in 0..10 {
+                    uploader.waits_for_client(true);
+                    sleep(Duration::from_secs(8)).await;
+                    uploader.waits_for_client(false);
+                    uploader.touch();
+                }
+            });
+            let never = pin!(pending::<()>());
+            let result = until_head(never, &timeouts(20, 30), sent, None, Some(&watch)).await;
+            assert_eq!(result, Err(Stage::ResponseStart));
+            assert_eq!((clock::now() - sent).as_secs(), 100, "20 s after the last piece");
+            watch.waits_for_client(true);
+            let sent = clock::now();
+            let never = pin!(pending::<()>());
+            let result = until_head(never, &timeouts(20, 30), sent, None, Some(&watch)).await;
+            assert_eq!(result, Err(Stage::Idle));
+            assert_eq!((clock::now() - sent).as_secs(), 30);
+        })
+        .await;
     }
 }
