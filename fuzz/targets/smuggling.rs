@@ -1,122 +1,52 @@
-//! A connection's bytes through the server, the watch, the shaping of heads, and the client: what an app gets is one
+//! A connection's bytes through the server, the watch, the shaping of heads, and our encoder: what an app gets is one
 //! message, read in one way, and the one that the letter of RFC 9112 says was sent.
 //!
 //! As in `proxy::server` and `proxy::guarded`, but without sockets, timers and lines.
 #![no_main]
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::future::poll_fn;
 
-use bytes::Bytes;
 use http::Request;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use libfuzzer_sys::fuzz_target;
-use pilotlight::proxy::body::Body;
+use pilotlight::proxy::body::{Body, RequestBody};
 use pilotlight::proxy::client;
 use pilotlight::proxy::error::{Dialect, ProxyError};
 use pilotlight::proxy::framing::{Framing, MAX_HEAD};
+use pilotlight::proxy::h1::upload::Upload;
 use pilotlight::proxy::head;
 use pilotlight_fuzz::http1::{self, End, Message};
 use pilotlight_fuzz::memory::{Wire, drive};
 use pilotlight_fuzz::pieces;
 
-const MAX_HEADERS: usize = 128;
+const MAX_HEADERS: usize = 100;
 /// Of a connection whose bytes are all there.
 const POLLS: u32 = 2_000;
-/// Until all that can be sent on is sent.
-const SETTLED: u32 = 4;
 /// Fields that are never to be taken from a trailer.
 const NOT_IN_TRAILERS: [&[u8]; 5] =
     [b"content-length", b"transfer-encoding", b"host", b"connection", b"content-type"];
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Upload {
-    Going,
-    Whole,
-    Broken,
-}
-
-/// A body on its way to the app.
-struct Noted {
-    incoming: Incoming,
-    upload: Rc<Cell<Upload>>,
-}
 
 /// What became of a request that hyper handed over.
 #[derive(Debug)]
 enum Fate {
     Refused,
-    Sent(Vec<u8>, Upload),
-}
-
-// === impl Noted ===
-
-impl HttpBody for Noted {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Err(_))) => self.upload.set(Upload::Broken),
-            Poll::Ready(None) => self.upload.set(Upload::Whole),
-            // Behind trailers, nobody asks for more.
-            Poll::Ready(Some(Ok(frame))) if frame.is_trailers() || self.incoming.is_end_stream() => {
-                self.upload.set(Upload::Whole);
-            }
-            Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
-    }
+    /// What was written, and whether the body came to its end.
+    Sent(Vec<u8>, bool),
 }
 
 async fn forward(
     request: Request<Incoming>,
     conn: &pilotlight::proxy::server::Conn,
 ) -> Result<Fate, ProxyError> {
-    let (mut parts, incoming) = request.into_parts();
-    head::canonical(&mut parts, conn, &http::HeaderValue::from_static("fixed.example"))?;
-    let upload = Rc::new(Cell::new(if incoming.is_end_stream() { Upload::Whole } else { Upload::Going }));
-    let mut request = Request::from_parts(parts, Noted { incoming, upload: upload.clone() });
+    let mut request = request.map(RequestBody::from);
+    head::canonical(&mut request, conn, &http::HeaderValue::from_static("fixed.example"))?;
     head::shape(&mut request, client::Wire::H1)?;
-    let app = Wire::default();
-    let handshake = hyper::client::conn::http1::handshake(app.pipe(|_: &mut Vec<u8>| {}));
-    let (mut sender, connection) =
-        drive(handshake, 1).expect("waits for nobody").expect("has nothing to fail");
-    let mut connection = pin!(connection);
-    let mut answer = pin!(sender.send_request(request));
-    let mut polls = 0;
-    poll_fn(|cx| {
-        let over = connection.as_mut().poll(cx).is_ready();
-        if answer.as_mut().poll(cx).is_ready() || over {
-            return Poll::Ready(());
-        }
-        if upload.get() != Upload::Going {
-            polls += 1;
-        }
-        if polls == SETTLED {
-            app.send(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-        }
-        Poll::Pending
-    })
-    .await;
-    Ok(Fate::Sent(app.written(), upload.get()))
+    let mut upload = Upload::new(&mut request, Vec::new());
+    let mut written = Vec::new();
+    let whole = poll_fn(|cx| upload.poll(cx, &mut written)).await.is_ok();
+    Ok(Fate::Sent(written, whole))
 }
 
 /// What hyper and we make of the bytes.
@@ -188,11 +118,11 @@ fuzz_target!(|data: &[u8]| {
     let fates = through(pieces);
     let sound = http1::read(text);
     for (number, fate) in fates.iter().enumerate() {
-        let Fate::Sent(sent, upload) = fate else {
+        let Fate::Sent(sent, whole) = fate else {
             assert_eq!(number + 1, fates.len(), "a refusal is a connection's last answer");
             continue;
         };
-        if *upload != Upload::Whole {
+        if !whole {
             let reading = http1::read(sent);
             assert!(reading.messages.is_empty(), "half a body looks whole: {}", sent.escape_ascii());
         } else if let Some(asked) = sound.messages.get(number) {

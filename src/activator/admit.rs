@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::request;
+use http::Request;
 use http_body::Body;
 use tokio::time::{MissedTickBehavior, interval_at, sleep_until};
 
@@ -52,17 +52,17 @@ struct Reader<'r, 's> {
 pub async fn in_line(
     service: &Service,
     conn: &Conn,
-    parts: &request::Parts,
+    request: &mut Request<RequestBody>,
     traits: Traits,
-    body: RequestBody,
     started: Instant,
     pulse: Option<&mut Pulse>,
-) -> Result<(Permit, RequestBody), ProxyError> {
+) -> Result<Permit, ProxyError> {
     refuse_if_failing(service)?;
-    let tenant = service.limits().tenant(&parts.headers);
-    let mut charge = charge(service, tenant, held_by(parts, traits, &body)).await?;
+    let tenant = service.limits().tenant(request.headers());
+    let mut charge = charge(service, tenant, held_by(request, traits)).await?;
     let place = service.line.acquire(tenant).map_err(|reason| refused(service, reason))?;
     service.poke_if_stuck();
+    let body = std::mem::take(request.body_mut());
     // `100 Continue` goes out with the first read, and no client may be told to go on before it has a slot.
     let is_read = matches!(body, RequestBody::Prefetched(_));
     let read = (!traits.expects_continue || is_read) && !body.is_end_stream();
@@ -71,7 +71,8 @@ pub async fn in_line(
     let reader = body.as_deref_mut().map(|body| Reader { body, charge: &mut charge, on: read });
     let waiting = Waiting { service, conn, traits, started, check };
     let permit = waiting.wait(place, reader, pulse).await?;
-    Ok((permit, body.map(|body| body.into_body()).unwrap_or_default()))
+    *request.body_mut() = body.map(|body| body.into_body()).unwrap_or_default();
+    Ok(permit)
 }
 
 /// Waits again, in its old place, with a request that its replica did not take.
@@ -198,10 +199,11 @@ async fn read_on(reader: &mut Option<Reader<'_, '_>>) -> Result<(), ProxyError> 
 }
 
 /// What a waiting request holds from the start: its head, and for HTTP/2 the window that its sender may fill.
-fn held_by(parts: &request::Parts, traits: Traits, body: &RequestBody) -> u64 {
+fn held_by(request: &Request<RequestBody>, traits: Traits) -> u64 {
+    let body = request.body();
     let headers: usize =
-        parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + PER_HEADER).sum();
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + PER_HEADER).sum();
     let window = if traits.h2 && !body.is_end_stream() { STREAM_WINDOW } else { 0 };
     let read = if let RequestBody::Prefetched(body) = body { body.held() } else { 0 };
-    (parts.uri.path().len() + headers) as u64 + u64::from(window) + read
+    (request.uri().path().len() + headers) as u64 + u64::from(window) + read
 }

@@ -38,7 +38,7 @@ pub async fn answer(
     activator: Arc<Activator>,
     service: Arc<Service>,
     conn: Arc<Conn>,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     period: Duration,
 ) -> Response<Body> {
     let metrics = service.metrics.clone();

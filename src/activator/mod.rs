@@ -10,7 +10,6 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderName, HeaderValue, Request, Response};
-use hyper::body::Incoming;
 
 use crate::clock;
 use crate::config::spec::ServiceKey;
@@ -98,7 +97,7 @@ impl Activator {
         self: &Arc<Self>,
         service: Arc<Service>,
         conn: Arc<Conn>,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
     ) -> Response<Body> {
         match service.heartbeat() {
             Some(period) if heartbeat::may_stream(&request) => {
@@ -120,7 +119,7 @@ impl Activator {
         &self,
         service: &Arc<Service>,
         conn: &Conn,
-        request: Request<RequestBody>,
+        request: Box<Request<RequestBody>>,
         pulse: Option<&mut Pulse>,
     ) -> Response<Body> {
         let dialect = Dialect::of(request.headers());
@@ -138,40 +137,37 @@ impl Activator {
         &self,
         service: &Arc<Service>,
         conn: &Conn,
-        request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         dialect: Dialect,
         mut pulse: Option<&mut Pulse>,
     ) -> Result<Response<Body>, ProxyError> {
         let started = clock::now();
-        let (mut parts, body) = request.into_parts();
-        service.limits().check(&parts.headers)?;
-        let traits = head::canonical(&mut parts, conn, &service.own_host)?;
-        let no_wake = service.no_wake(&parts);
+        service.limits().check(request.headers())?;
+        let traits = head::canonical(&mut request, conn, &service.own_host)?;
+        let no_wake = service.no_wake(&request);
         if no_wake && service.line.replicas() == 0 {
             return Err(ProxyError::Asleep);
         }
         let counted = (!no_wake).then(|| service.meter.enter(started));
-        let (mut permit, body, waited) = if let Some(permit) = service.line.try_acquire() {
-            (permit, body, false)
+        let (mut permit, mut bound) = if let Some(permit) = service.line.try_acquire() {
+            (permit, started)
         } else {
             let pulse = pulse.as_deref_mut();
-            let (permit, body) = admit::in_line(service, conn, &parts, traits, body, started, pulse).await?;
-            (permit, body, true)
-        };
-        let mut bound = started;
-        if waited {
-            bound = clock::now();
+            // A wait is worth an allocation; a connection that waits for nothing need not hold its memory.
+            let wait = Box::pin(admit::in_line(service, conn, &mut request, traits, started, pulse));
+            let permit = wait.await?;
+            let bound = clock::now();
             let wait = bound.saturating_duration_since(started);
             service.metrics.waited(wait, permit.endpoint().ready > started);
             if let Some(limit) = traits.grpc_timeout {
-                grpc::set_timeout(&mut parts.headers, limit.saturating_sub(wait));
+                grpc::set_timeout(request.headers_mut(), limit.saturating_sub(wait));
             }
-        }
+            (permit, bound)
+        };
         if pulse.is_some_and(|pulse| pulse.has_begun()) {
             // The head that went out tells of no coding.
-            parts.headers.remove(ACCEPT_ENCODING);
+            request.headers_mut().remove(ACCEPT_ENCODING);
         }
-        let request = Request::from_parts(parts, body);
         let mut forward = Forward { request, traits, dialect, started, counted, upgrade: None };
         let timeouts = service.spec().timeouts;
         let mut tries = Tries::default();
@@ -193,13 +189,13 @@ impl Activator {
                     if !tries.after_refusal(&endpoint).await {
                         return Err(ProxyError::App(error.to_string()));
                     }
-                    permit = self.retry(service, conn, &forward, refused).await?;
+                    permit = Box::pin(self.retry(service, conn, &forward, refused)).await?;
                 }
                 Err(Failure::Refused(refused, error)) => {
                     if !tries.after_refused_stream() {
                         return Err(ProxyError::App(error.to_string()));
                     }
-                    permit = self.retry(service, conn, &forward, refused).await?;
+                    permit = Box::pin(self.retry(service, conn, &forward, refused)).await?;
                 }
                 Err(Failure::Broken { permit: broken, error, unread }) => {
                     if endpoint.broke(clock::now()) {
@@ -208,7 +204,7 @@ impl Activator {
                     if !(unread && tries.after_reset(&endpoint).await) {
                         return Err(ProxyError::App(error.to_string()));
                     }
-                    permit = self.retry(service, conn, &forward, broken).await?;
+                    permit = Box::pin(self.retry(service, conn, &forward, broken)).await?;
                 }
             }
             bound = clock::now();
@@ -232,14 +228,14 @@ impl Activator {
 }
 
 impl Handler for ByHost {
-    async fn handle(&self, conn: Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, conn: Arc<Conn>, request: Box<Request<RequestBody>>) -> Response<Body> {
         let host = match host::of(&request) {
             Ok(host) => host,
             Err(error) => return self.0.lost(&error, Dialect::of(request.headers())),
         };
         let service = self.0.routes.load().by_host(host).cloned();
         match service {
-            Some(service) => self.0.take(service, conn, request.map(RequestBody::from)).await,
+            Some(service) => self.0.take(service, conn, request).await,
             // Off the way of all others, whose connections would hold its memory.
             None if self.0.shared.has(host) => Box::pin(models::answer(&self.0, conn, request)).await,
             None => self.0.lost(&ProxyError::NoService(shown(host)), Dialect::of(request.headers())),
@@ -248,10 +244,10 @@ impl Handler for ByHost {
 }
 
 impl Handler for ByPort {
-    async fn handle(&self, conn: Arc<Conn>, request: Request<Incoming>) -> Response<Body> {
+    async fn handle(&self, conn: Arc<Conn>, request: Box<Request<RequestBody>>) -> Response<Body> {
         let service = self.0.routes.load().by_key(&self.1).cloned();
         if let Some(service) = service {
-            return self.0.take(service, conn, request.map(RequestBody::from)).await;
+            return self.0.take(service, conn, request).await;
         }
         self.0.lost(&ProxyError::NoService(self.1.to_string()), Dialect::of(request.headers()))
     }

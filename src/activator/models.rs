@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::{Body as _, Incoming};
+use hyper::body::Body as _;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::Activator;
 use super::service::Service;
 use crate::config::models::NAME_MAX;
-use crate::proxy::body::{Body, Prefetched, RequestBody};
+use crate::proxy::body::{Body, RequestBody};
 use crate::proxy::error::{Dialect, ProxyError};
 use crate::proxy::fault;
 use crate::proxy::host::without_port;
@@ -68,7 +68,7 @@ pub enum Look<'b> {
 
 /// What becomes of a request.
 enum Way {
-    To(Arc<Service>, Request<RequestBody>),
+    To(Arc<Service>, Box<Request<RequestBody>>),
     Answered(Response<Body>),
 }
 
@@ -76,7 +76,7 @@ enum Way {
 pub async fn answer(
     activator: &Arc<Activator>,
     conn: Arc<Conn>,
-    request: Request<Incoming>,
+    request: Box<Request<RequestBody>>,
 ) -> Response<Body> {
     let dialect = Dialect::of(request.headers());
     match way(activator, request).await {
@@ -86,21 +86,22 @@ pub async fn answer(
     }
 }
 
-async fn way(activator: &Activator, request: Request<Incoming>) -> Result<Way, ProxyError> {
-    let (parts, incoming) = request.into_parts();
+async fn way(activator: &Activator, mut request: Box<Request<RequestBody>>) -> Result<Way, ProxyError> {
+    let body = std::mem::take(request.body_mut());
     let find = |name: &str| activator.routes.load().models.find(name).cloned();
-    let (service, body) = match path::asks(&parts.method, parts.uri.path(), &parts.headers) {
+    let (service, body) = match path::asks(request.method(), request.uri().path(), request.headers()) {
         Asks::List => return Ok(Way::Answered(list::all(&activator.routes.load().models))),
         Asks::About(name) => return list::one(&activator.routes.load().models, &name).map(Way::Answered),
-        Asks::Named(name) => (find(&name)?, RequestBody::from(incoming)),
+        Asks::Named(name) => (find(&name)?, body),
         Asks::InBody(finder) => {
-            let (name, body) = activator.shared.read(incoming, finder).await?;
+            let (name, body) = activator.shared.read(body, finder).await?;
             (find(&name)?, body)
         }
         Asks::Nowhere => return Err(ProxyError::NoSuchModel(NAMELESS.to_owned())),
         Asks::Unreadable(why) => return Err(ProxyError::NoModel(format!("{why}: {OTHERWISE}"))),
     };
-    Ok(Way::To(service, Request::from_parts(parts, body)))
+    *request.body_mut() = body;
+    Ok(Way::To(service, request))
 }
 
 const NAMELESS: &str = "on this host a request says by its model which service it is for, and this one names none: \
@@ -123,14 +124,14 @@ impl SharedHosts {
     }
 
     /// Reads the beginning of a body, up to the name of the model.
-    async fn read(&self, incoming: Incoming, finder: Finder) -> Result<(String, RequestBody), ProxyError> {
-        let length = incoming.size_hint().upper().unwrap_or(u64::MAX).min(HEAD_OF_BODY as u64);
+    async fn read(&self, body: RequestBody, finder: Finder) -> Result<(String, RequestBody), ProxyError> {
+        let length = body.size_hint().upper().unwrap_or(u64::MAX).min(HEAD_OF_BODY as u64);
         let room = self.room.try_acquire_many(length as u32).map_err(|_| ProxyError::Overflow {
             what: "the room for requests whose model is looked for",
             limit: ROOM as u64,
             retry_after: Duration::from_secs(1),
         })?;
-        let reading = read(incoming, finder);
+        let reading = read(body, finder);
         let result = if self.patience.is_zero() {
             reading.await
         } else {
@@ -150,9 +151,13 @@ impl Default for SharedHosts {
     }
 }
 
+const EMPTY: &str = "the body is empty: it has";
+
 /// Over the bound by one frame at most.
-async fn read(incoming: Incoming, mut finder: Finder) -> Result<(String, RequestBody), ProxyError> {
-    let mut body = Prefetched::new(incoming);
+async fn read(body: RequestBody, mut finder: Finder) -> Result<(String, RequestBody), ProxyError> {
+    let Some(mut body) = body.prefetched() else {
+        return Err(ProxyError::NoModel(finder.is_missing(EMPTY)));
+    };
     loop {
         let read = body.data();
         let head = &read[..read.len().min(HEAD_OF_BODY)];
@@ -172,9 +177,7 @@ async fn read(incoming: Incoming, mut finder: Finder) -> Result<(String, Request
         if !body.more().await {
             return Err(match body.error() {
                 Some(error) => fault::of_request_body(error),
-                None if body.data().is_empty() => {
-                    ProxyError::NoModel(finder.is_missing("the body is empty: it has"))
-                }
+                None if body.data().is_empty() => ProxyError::NoModel(finder.is_missing(EMPTY)),
                 None => ProxyError::NoModel(finder.is_missing("the body ends in the middle, and has")),
             });
         }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use http::{HeaderValue, request};
+use http::{HeaderValue, Request};
 use parking_lot::Mutex;
 
 use super::limits::RateLimits;
@@ -229,8 +229,8 @@ impl Service {
     }
 
     /// Whether a request is of a kind that starts nothing and counts as no load.
-    pub fn no_wake(&self, parts: &request::Parts) -> bool {
-        self.spec.load().no_wake.iter().any(|rule| rule.matches(parts))
+    pub fn no_wake<B>(&self, request: &Request<B>) -> bool {
+        self.spec.load().no_wake.iter().any(|rule| rule.matches(request))
     }
 }
 
@@ -271,10 +271,10 @@ impl Drop for Charge<'_> {
 // === impl NoWake ===
 
 impl NoWake {
-    pub(crate) fn matches(&self, parts: &request::Parts) -> bool {
-        let path = self.path.as_deref().is_none_or(|rule| glob(rule, parts.uri.path()));
+    pub(crate) fn matches<B>(&self, request: &Request<B>) -> bool {
+        let path = self.path.as_deref().is_none_or(|rule| glob(rule, request.uri().path()));
         let agent = self.user_agent.as_deref().is_none_or(|rule| {
-            let agent = parts.headers.get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
+            let agent = request.headers().get(http::header::USER_AGENT).and_then(|value| value.to_str().ok());
             agent.is_some_and(|agent| glob(rule, agent))
         });
         path && agent

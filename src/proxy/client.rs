@@ -194,7 +194,12 @@ impl Client {
         loop {
             let (connection, rested) = match self.checkout(now) {
                 Some((connection, rested)) => (connection, Some(rested)),
-                None => (Box::new(Connection::new(self.connect().await.map_err(|e| self.unreachable(e))?)), None),
+                None => (
+                    Box::new(Connection::new(
+                        Box::pin(self.connect()).await.map_err(|e| self.unreachable(e))?,
+                    )),
+                    None,
+                ),
             };
             match (connection.send(request).await, rested) {
                 (Ok(response), _) => return Ok(response.map(|answer| Download::H1(answer, self.clone()))),

@@ -32,7 +32,7 @@ const MOST_UNREAD: u32 = 3;
 #[derive(Debug)]
 pub struct Forward {
     /// In canonical form ([`head::canonical`]).
-    pub request: Request<RequestBody>,
+    pub request: Box<Request<RequestBody>>,
     /// What its head said.
     pub traits: Traits,
     /// How its client wants errors.
@@ -88,7 +88,7 @@ impl Forward {
         // Nearly every app that takes upgrades takes HTTP/1.1's.
         let wire = match client.known_wire(traits.h2 && !traits.upgrade, grpc) {
             Some(wire) => wire,
-            None => asked(client.wire(grpc), until_answered).await.map_err(passed)?,
+            None => Box::pin(asked(client.wire(grpc), until_answered)).await.map_err(passed)?,
         };
         if grpc && wire == Wire::H1 {
             return Err(Failure::Final(ProxyError::NoHttp2));
@@ -131,7 +131,8 @@ impl Forward {
         }
         let status = response.status();
         let metrics = metrics.clone();
-        let exchange = Exchange::new(permit, self.counted.take(), metrics, self.started, sent, status.as_u16());
+        let exchange =
+            Exchange::new(permit, self.counted.take(), metrics, self.started, sent, status.as_u16());
         if let Some(upgrade) = upgrade {
             let limits = upgrade::Limits {
                 idle: timeouts.idle,
@@ -151,18 +152,21 @@ impl Forward {
     fn failure(&self, error: SendError, permit: Permit, metrics: &ServiceMetrics) -> Failure {
         match error {
             // We ran out, not the replica: it stays in the line.
-            SendError::Connect { error, .. } if is_ours(&error) => Failure::Final(ProxyError::Refused(Refusal {
-                reason: format!("no connection to the app can be opened: {error}").into(),
-                code: "no_descriptors",
-                retry_after: Duration::from_secs(1),
-            })),
+            SendError::Connect { error, .. } if is_ours(&error) => {
+                Failure::Final(ProxyError::Refused(Refusal {
+                    reason: format!("no connection to the app can be opened: {error}").into(),
+                    code: "no_descriptors",
+                    retry_after: Duration::from_secs(1),
+                }))
+            }
             SendError::Connect { error: ref cause, .. } => {
                 metrics.app_fault(AppFault::Unreachable, cause);
                 Failure::NotSent(permit, error)
             }
             SendError::Refused(_) => Failure::Refused(permit, error),
             SendError::NoHttp2 => Failure::Final(ProxyError::NoHttp2),
-            SendError::Broken { error: ref cause, intact } | SendError::Unread { error: ref cause, intact } => {
+            SendError::Broken { error: ref cause, intact }
+            | SendError::Unread { error: ref cause, intact } => {
                 // The request's own body failed: the app is not to blame.
                 if let Some(cause) = cause.of_client() {
                     return Failure::Final(fault::of_request_body(cause));

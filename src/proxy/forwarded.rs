@@ -1,10 +1,13 @@
 //! Who asked, for the app: `X-Forwarded-For`, `-Proto`, `-Host`, and `Forwarded` (RFC 7239).
 
 use std::fmt::Write;
+use std::net::IpAddr;
 
 use http::header::{FORWARDED, HeaderMap, HeaderName, HeaderValue};
+use parking_lot::Mutex;
 
 use super::head::join;
+use super::present::{Field, Present};
 
 /// Lists the addresses that a request came by.
 pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -13,34 +16,73 @@ pub const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-p
 /// The host that the client asked for.
 pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Adds the client at `peer_ip`, who asked for `host`, to what proxies before us have said.
-pub fn add(headers: &mut HeaderMap, peer_ip: &HeaderValue, host: &HeaderValue) {
-    let forwarded_for = if headers.contains_key(X_FORWARDED_FOR) {
-        join(headers, &X_FORWARDED_FOR, b", ", peer_ip.as_bytes())
+/// What is said of one client, whose requests are nearly all for one host.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// The address, as it goes into `X-Forwarded-For`.
+    ip: HeaderValue,
+    /// The host that it last asked for, and the element that says so.
+    last: Mutex<Option<(HeaderValue, HeaderValue)>>,
+}
+
+/// Adds the client, who asked for `host`, to what proxies before us have said. `present` is what `headers` have.
+pub fn add(headers: &mut HeaderMap, present: Present, client: &Forwarded, host: &HeaderValue) {
+    let forwarded_for = if present.has(Field::XForwardedFor) {
+        join(headers, &X_FORWARDED_FOR, b", ", client.ip.as_bytes())
     } else {
-        peer_ip.clone()
+        client.ip.clone()
     };
     headers.insert(X_FORWARDED_FOR, forwarded_for);
-    headers.entry(X_FORWARDED_PROTO).or_insert_with(|| HeaderValue::from_static("http"));
-    headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
+    if !present.has(Field::XForwardedProto) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if !present.has(Field::XForwardedHost) {
+        headers.insert(X_FORWARDED_HOST, host.clone());
+    }
+    let mut element = client.element(host);
+    if present.has(Field::Forwarded) {
+        let all = join(headers, &FORWARDED, b", ", element.as_bytes());
+        if closes_quotes(&all.as_bytes()[..all.len() - element.len()]) {
+            element = all;
+        }
+    }
+    headers.insert(FORWARDED, element);
+}
 
-    // RFC 7239: IPv6 addresses are bracketed, and anything but a token is quoted.
-    let ip = peer_ip.to_str().expect("an address is ASCII");
-    let mut element = String::with_capacity(48 + host.len());
-    let written =
-        if ip.contains(':') { write!(element, "for=\"[{ip}]\"") } else { write!(element, "for={ip}") };
-    written.expect("a String takes everything");
+// === impl Forwarded ===
+
+impl Forwarded {
+    /// Of a client at this address.
+    pub fn new(ip: IpAddr) -> Self {
+        let ip = HeaderValue::try_from(ip.to_canonical().to_string()).expect("an address is ASCII");
+        Self { ip, last: Mutex::new(None) }
+    }
+
+    fn element(&self, host: &HeaderValue) -> HeaderValue {
+        let mut last = self.last.lock();
+        match &*last {
+            Some((known, element)) if known == host => element.clone(),
+            _ => {
+                let element = element(self.ip.to_str().expect("an address is ASCII"), host);
+                // Of its own: a part of a request's head would hold all of it.
+                let host = HeaderValue::from_bytes(host.as_bytes()).expect("it is one already");
+                *last = Some((host, element.clone()));
+                element
+            }
+        }
+    }
+}
+
+/// RFC 7239: IPv6 addresses are bracketed, and anything but a token is quoted.
+fn element(ip: &str, host: &HeaderValue) -> HeaderValue {
+    let mut element = if ip.contains(':') { format!("for=\"[{ip}]\"") } else { format!("for={ip}") };
     if let Ok(host) = host.to_str()
         && !host.contains(['"', '\\'])
     {
         write!(element, ";host=\"{host}\"").expect("a String takes everything");
     }
     element.push_str(";proto=http");
-    let mut value = join(headers, &FORWARDED, b", ", element.as_bytes());
-    if !closes_quotes(&value.as_bytes()[..value.len() - element.len()]) {
-        value = HeaderValue::try_from(element).expect("a host and an address are visible ASCII");
-    }
-    headers.insert(FORWARDED, value);
+    HeaderValue::try_from(element).expect("a host and an address are visible ASCII")
 }
 
 /// Whether what follows stands outside of quotes. A client that leaves one open would have our element be part of its
@@ -67,7 +109,15 @@ mod tests {
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        add(&mut headers, &HeaderValue::from_static("10.0.0.9"), &HeaderValue::from_static(host));
+        let client = Forwarded::new(IpAddr::from([10, 0, 0, 9]));
+        // What it says of one host is not said of the next.
+        for host in ["other", host] {
+            let mut headers = headers.clone();
+            let present = Present::of(&headers);
+            add(&mut headers, present, &client, &HeaderValue::from_static(host));
+        }
+        let present = Present::of(&headers);
+        add(&mut headers, present, &client, &HeaderValue::from_static(host));
         headers
     }
 

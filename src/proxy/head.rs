@@ -10,7 +10,7 @@ use http::header::{
     TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{Method, Request, Response, Version, request};
+use http::{Method, Request, Response, Version};
 use http_body::Body;
 use hyper::ext::Protocol;
 
@@ -20,6 +20,7 @@ use super::fault::AppFault;
 use super::forwarded::{self, X_FORWARDED_FOR, X_FORWARDED_HOST, X_FORWARDED_PROTO};
 use super::grpc;
 use super::host;
+use super::present::{Field, Present};
 use super::server::Conn;
 use super::upgrade;
 
@@ -39,6 +40,18 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     UPGRADE,
 ];
 
+/// The same, and what only HTTP/1.1 may offer.
+const HOP_BY_HOP_FIELDS: [Field; 8] = [
+    Field::Connection,
+    Field::KeepAlive,
+    Field::ProxyConnection,
+    Field::ProxyAuthenticate,
+    Field::ProxyAuthorization,
+    Field::TransferEncoding,
+    Field::Upgrade,
+    Field::Http2Settings,
+];
+
 const BAD_GRPC_TIMEOUT: &str = "the grpc-timeout is not 1 to 8 digits and one of the units H M S m u n";
 
 /// What the head says about how to treat the request.
@@ -56,43 +69,51 @@ pub struct Traits {
 
 /// Brings a request into the one form that everything behind expects. `fixed_host` stands in when the request
 /// names none (HTTP/1.0 on a service's own port).
-pub fn canonical(
-    parts: &mut request::Parts,
+pub fn canonical<B>(
+    request: &mut Request<B>,
     conn: &Conn,
     fixed_host: &HeaderValue,
 ) -> Result<Traits, ProxyError> {
-    if parts.method == Method::CONNECT && !upgrade::canonical(parts) {
+    if *request.method() == Method::CONNECT && !upgrade::canonical(request) {
         return Err(ProxyError::BadRequest("CONNECT is not supported"));
     }
-    let traits = traits(parts)?;
-    let host = match (host::named(&parts.uri, &parts.headers)?, parts.uri.authority()) {
+    let present = Present::of(request.headers());
+    let traits = traits(request, present)?;
+    let (named, uri) = (host::named(request.uri(), request.headers())?, request.uri());
+    let (host, is_told) = match (named, uri.authority()) {
         // RFC 9112 §3.2: whoever speaks HTTP/1.1 names a host.
-        (None, _) if parts.version == Version::HTTP_11 => return Err(ProxyError::NoHost),
-        (None, _) => fixed_host.clone(),
-        (Some(_), None) => parts.headers[HOST].clone(),
+        (None, _) if request.version() == Version::HTTP_11 => return Err(ProxyError::NoHost),
+        (None, _) => (fixed_host.clone(), false),
+        (Some(_), None) => (request.headers()[HOST].clone(), true),
         (Some(host), Some(_)) => {
-            HeaderValue::from_str(host).map_err(|_| ProxyError::BadRequest("the authority is not a host"))?
+            let host = HeaderValue::from_str(host);
+            (host.map_err(|_| ProxyError::BadRequest("the authority is not a host"))?, false)
         }
     };
-    if parts.uri.scheme().is_some() || parts.uri.authority().is_some() {
-        let path = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        parts.uri = Uri::from(path);
+    if uri.scheme().is_some() || uri.authority().is_some() {
+        let path = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        *request.uri_mut() = Uri::from(path);
     }
-    let upgrade = if traits.upgrade { parts.headers.get(UPGRADE).cloned() } else { None };
-    if strip_hop_by_hop(&mut parts.headers) {
+    let headers = request.headers_mut();
+    let upgrade = if traits.upgrade { headers.get(UPGRADE).cloned() } else { None };
+    if strip_hop_by_hop(headers, present) {
         return Err(ProxyError::BadRequest("Connection lists a field that says what the request is"));
     }
     if let Some(upgrade) = upgrade {
-        parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-        parts.headers.insert(UPGRADE, upgrade);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, upgrade);
     }
     // We say `100 Continue` ourselves, when the body is first read: after a slot is held.
-    parts.headers.remove(EXPECT);
-    if traits.h2 {
-        join_cookies(&mut parts.headers);
+    if present.has(Field::Expect) {
+        headers.remove(EXPECT);
     }
-    forwarded::add(&mut parts.headers, &conn.peer_ip, &host);
-    parts.headers.insert(HOST, host);
+    if traits.h2 && present.has(Field::Cookie) {
+        join_cookies(headers);
+    }
+    forwarded::add(headers, present, &conn.forwarded, &host);
+    if !is_told {
+        headers.insert(HOST, host);
+    }
     Ok(traits)
 }
 
@@ -158,8 +179,11 @@ pub fn copy<B>(request: &Request<B>) -> Request<()> {
 /// Makes an app's response head fit for any client. Refuses one whose length two clients may read differently.
 pub fn response<B>(response: &mut Response<B>) -> Result<(), AppFault> {
     let headers = response.headers();
-    let length = headers.get(CONTENT_LENGTH);
-    if let Some(coding) = headers.get(TRANSFER_ENCODING) {
+    let present = Present::of(headers);
+    let length = if present.has(Field::ContentLength) { headers.get(CONTENT_LENGTH) } else { None };
+    if present.has(Field::TransferEncoding)
+        && let Some(coding) = headers.get(TRANSFER_ENCODING)
+    {
         let plain = coding.as_bytes().eq_ignore_ascii_case(b"chunked");
         if length.is_some() || !plain || headers.get_all(TRANSFER_ENCODING).iter().nth(1).is_some() {
             return Err(AppFault::Framing);
@@ -171,7 +195,7 @@ pub fn response<B>(response: &mut Response<B>) -> Result<(), AppFault> {
     }
     let upgraded = response.status() == http::StatusCode::SWITCHING_PROTOCOLS;
     let upgrade = if upgraded { response.headers().get(UPGRADE).cloned() } else { None };
-    strip_hop_by_hop(response.headers_mut());
+    strip_hop_by_hop(response.headers_mut(), present);
     if let Some(upgrade) = upgrade {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("upgrade"));
         response.headers_mut().insert(UPGRADE, upgrade);
@@ -192,18 +216,18 @@ pub fn trailers(trailers: &mut HeaderMap) {
     }
 }
 
-fn traits(parts: &request::Parts) -> Result<Traits, ProxyError> {
-    let h2 = parts.version == Version::HTTP_2;
-    let upgrade = (h2 || parts.version == Version::HTTP_11)
-        && parts.headers.contains_key(UPGRADE)
-        && tokens(&parts.headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
+fn traits<B>(request: &Request<B>, present: Present) -> Result<Traits, ProxyError> {
+    let (headers, h2) = (request.headers(), request.version() == Version::HTTP_2);
+    let upgrade = (h2 || request.version() == Version::HTTP_11)
+        && present.has(Field::Upgrade)
+        && tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"))
         // An offer of h2c is declined by not forwarding it (RFC 9113 §3.1 obsoletes it).
-        && !tokens(&parts.headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case(b"h2c"));
-    let mut expectations = parts.headers.get_all(EXPECT).iter();
-    let expects_continue = expectations.any(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        && !tokens(headers, &UPGRADE).any(|token| token.eq_ignore_ascii_case(b"h2c"));
+    let expected = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    let expects_continue = present.has(Field::Expect) && headers.get_all(EXPECT).iter().any(expected);
     // gRPC is HTTP/2 alone, so HTTP/1.1 does not pay for the look.
-    let grpc_timeout = if h2 && grpc::is_call(&parts.headers) {
-        grpc::timeout(&parts.headers).map_err(|_| ProxyError::BadRequest(BAD_GRPC_TIMEOUT))?
+    let grpc_timeout = if h2 && grpc::is_call(headers) {
+        grpc::timeout(headers).map_err(|_| ProxyError::BadRequest(BAD_GRPC_TIMEOUT))?
     } else {
         None
     };
@@ -218,12 +242,17 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 }
 
 /// Says whether `Connection` listed a field that is not the sender's to remove: the target, or the framing.
-fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
+fn strip_hop_by_hop(headers: &mut HeaderMap, present: Present) -> bool {
     let mut essential = false;
-    if headers.contains_key(CONNECTION) {
+    if present.has(Field::Connection) {
+        // Those that go anyway, or are none, need not be listed: what SDKs say with each request.
         let listed: Vec<HeaderName> = tokens(headers, &CONNECTION)
+            .filter(|token| {
+                !["close", "keep-alive", "upgrade", "te"]
+                    .iter()
+                    .any(|word| token.eq_ignore_ascii_case(word.as_bytes()))
+            })
             .filter_map(|token| HeaderName::try_from(token).ok())
-            .filter(|name| *name != TE)
             .collect();
         for name in listed {
             if name == HOST || name == CONTENT_LENGTH || name == TRANSFER_ENCODING {
@@ -233,11 +262,13 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) -> bool {
             }
         }
     }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
+    if present.any(&HOP_BY_HOP_FIELDS) {
+        for name in &HOP_BY_HOP {
+            headers.remove(name);
+        }
+        headers.remove(HTTP2_SETTINGS);
     }
-    headers.remove(HTTP2_SETTINGS);
-    if headers.contains_key(TE) {
+    if present.has(Field::Te) {
         let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case(b"trailers"));
         headers.remove(TE);
         if trailers {
@@ -274,12 +305,13 @@ pub(super) fn join(headers: &HeaderMap, name: &HeaderName, separator: &[u8], las
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::request;
 
     fn canonicalised(request: Request<()>) -> (request::Parts, Traits) {
-        let (mut parts, ()) = request.into_parts();
+        let mut request = request;
         let conn = Conn::for_test("10.0.0.9:1234".parse().unwrap());
-        let traits = canonical(&mut parts, &conn, &HeaderValue::from_static("fixed")).unwrap();
-        (parts, traits)
+        let traits = canonical(&mut request, &conn, &HeaderValue::from_static("fixed")).unwrap();
+        (request.into_parts().0, traits)
     }
 
     #[test]
@@ -333,10 +365,10 @@ mod tests {
             Request::get("/").header("host", "a@b"),
             Request::get("/"),
         ] {
-            let (mut parts, ()) = request.body(()).unwrap().into_parts();
+            let mut request = request.body(()).unwrap();
             let conn = Conn::for_test("10.0.0.9:1234".parse().unwrap());
-            let canonical = canonical(&mut parts, &conn, &HeaderValue::from_static("fixed"));
-            assert!(canonical.is_err(), "{parts:?}");
+            let canonical = canonical(&mut request, &conn, &HeaderValue::from_static("fixed"));
+            assert!(canonical.is_err(), "{request:?}");
         }
     }
 

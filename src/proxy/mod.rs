@@ -36,6 +36,7 @@ pub mod heartbeat;
 pub mod host;
 pub mod metrics;
 pub mod places;
+pub mod present;
 pub mod replay;
 pub mod seldom;
 pub mod send_error;

@@ -45,9 +45,7 @@ impl<F: Future> Future for Seldom<F> {
                 }
                 asked
             }
-            moved => {
-                moved.insert(Arc::new(Asked { now: AtomicBool::new(false), task: cx.waker().clone() }))
-            }
+            moved => moved.insert(Arc::new(Asked { now: AtomicBool::new(false), task: cx.waker().clone() })),
         };
         let waker = Waker::from(asked.clone());
         this.future.poll(&mut Context::from_waker(&waker))

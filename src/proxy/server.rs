@@ -20,8 +20,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::runtime::Handle;
 
-use super::body::{Body, BodyError};
+use super::body::{Body, BodyError, RequestBody};
 use super::error::{Dialect, ProxyError};
+use super::forwarded::Forwarded;
 use super::framing::{MAX_HEAD, MAX_TARGET, Refused};
 use super::guarded::{Guarded, Patience};
 use super::hangup::Hangup;
@@ -50,20 +51,20 @@ const LAST_WORD: Duration = Duration::from_secs(2);
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// Answers requests. One value serves one listener.
-pub trait Handler: Clone + Send + Sync + 'static {
+pub trait Handler: Send + Sync + 'static {
     /// Answers one request; dropping the future is the client's going away.
     fn handle(
         &self,
         conn: Arc<Conn>,
-        request: Request<Incoming>,
+        request: Box<Request<RequestBody>>,
     ) -> impl Future<Output = Response<Body>> + Send;
 }
 
 /// What a request can know of its connection.
 #[derive(Debug)]
 pub struct Conn {
-    /// The peer's address, as it goes into `X-Forwarded-For`.
-    pub peer_ip: HeaderValue,
+    /// What apps are told of the peer.
+    pub forwarded: Forwarded,
     /// Tells when the peer is gone.
     pub hangup: Hangup,
     signals: Arc<Signals>,
@@ -104,6 +105,7 @@ pub fn spawn<H: Handler>(
 
 /// Accepts connections until the drain begins, then lets those that it has finish.
 pub async fn serve<H: Handler>(listener: TcpListener, handler: H, connections: Connections, drain: Drain) {
+    let handler = Arc::new(handler);
     let mut builder = auto::Builder::new(WatchedExecutor);
     builder
         .http1()
@@ -175,7 +177,7 @@ async fn connection<H: Handler>(
     stream: TcpStream,
     peer: SocketAddr,
     connections: &Connections,
-    handler: H,
+    handler: Arc<H>,
     drain: &Drain,
     _open: Open,
 ) {
@@ -188,6 +190,8 @@ async fn connection<H: Handler>(
     let service = service_fn(|request: Request<Incoming>| {
         // No block around it: every connection would hold the request's memory once more.
         drain.arrived();
+        // In a box of its own: it goes through many hands, each of which would have the connection hold its memory.
+        let request = Box::new(request.map(RequestBody::from));
         answer(handler.clone(), conn.clone(), request)
     });
     let _counted = OpenConnection::count();
@@ -239,9 +243,9 @@ async fn connection<H: Handler>(
 
 /// Refuses what must not be forwarded, whatever it is for, and has the rest handled.
 async fn answer<H: Handler>(
-    handler: H,
+    handler: Arc<H>,
     conn: Arc<Conn>,
-    mut request: Request<Incoming>,
+    mut request: Box<Request<RequestBody>>,
 ) -> Result<Response<Served>, Infallible> {
     let h2 = request.version() == Version::HTTP_2;
     let head_over_h2 = h2 && request.method() == Method::HEAD;
@@ -304,7 +308,7 @@ fn bare(response: &mut Response<Body>) {
     }
 }
 
-fn target_fits(request: &Request<Incoming>) -> Result<(), ProxyError> {
+fn target_fits(request: &Request<RequestBody>) -> Result<(), ProxyError> {
     let length = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
     if length > MAX_TARGET { Err(ProxyError::TargetTooLong { limit: MAX_TARGET }) } else { Ok(()) }
 }
@@ -341,15 +345,13 @@ impl Drop for Served {
 
 impl Conn {
     fn new(stream: &TcpStream, peer: SocketAddr, drain: &Drain) -> Self {
-        let ip = peer.ip().to_canonical().to_string();
-        let peer_ip = HeaderValue::try_from(ip).expect("an address is ASCII");
         let signals = Arc::new(Signals::new(drain.announced()));
-        Self { peer_ip, hangup: Hangup::of(stream), signals }
+        Self { forwarded: Forwarded::new(peer.ip()), hangup: Hangup::of(stream), signals }
     }
 
     #[cfg(any(test, fuzzing))]
     pub(crate) fn for_test(peer: SocketAddr) -> Self {
-        let ip = HeaderValue::try_from(peer.ip().to_string()).expect("an address is ASCII");
-        Self { peer_ip: ip, hangup: Hangup::of(&std::io::stdin()), signals: Arc::default() }
+        let hangup = Hangup::of(&std::io::stdin());
+        Self { forwarded: Forwarded::new(peer.ip()), hangup, signals: Arc::default() }
     }
 }

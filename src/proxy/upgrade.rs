@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::header::{CONNECTION, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, UPGRADE};
-use http::{Method, Request, Response, StatusCode, request};
+use http::{Method, Request, Response, StatusCode};
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -63,16 +63,17 @@ pub struct Limits {
 }
 
 /// Brings an extended CONNECT into canonical form. False when the request is a plain CONNECT.
-pub fn canonical(parts: &mut request::Parts) -> bool {
-    let Some(protocol) = parts.extensions.remove::<Protocol>() else { return false };
+pub fn canonical<B>(request: &mut Request<B>) -> bool {
+    let Some(protocol) = request.extensions_mut().remove::<Protocol>() else { return false };
     let Ok(protocol) = HeaderValue::from_str(protocol.as_str()) else { return false };
-    parts.method = Method::GET;
+    *request.method_mut() = Method::GET;
+    let headers = request.headers_mut();
     if is_websocket(&protocol) {
         let key = HeaderValue::try_from(websocket::key()).expect("base64 is ASCII");
-        parts.headers.insert(SEC_WEBSOCKET_KEY, key);
+        headers.insert(SEC_WEBSOCKET_KEY, key);
     }
-    parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    parts.headers.insert(UPGRADE, protocol);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, protocol);
     true
 }
 
