@@ -69,7 +69,7 @@ pub enum Look<'b> {
 /// What becomes of a request.
 enum Way {
     To(Arc<Service>, Box<Request<RequestBody>>),
-    Answered(Response<Body>),
+    Answered(Box<Response<Body>>),
 }
 
 /// Answers a request on a shared host.
@@ -81,7 +81,7 @@ pub async fn answer(
     let dialect = Dialect::of(request.headers());
     match way(activator, request).await {
         Ok(Way::To(service, request)) => activator.take(service, conn, request).await,
-        Ok(Way::Answered(response)) => response,
+        Ok(Way::Answered(response)) => *response,
         Err(error) => activator.lost(&error, dialect),
     }
 }
@@ -90,8 +90,11 @@ async fn way(activator: &Activator, mut request: Box<Request<RequestBody>>) -> R
     let body = std::mem::take(request.body_mut());
     let find = |name: &str| activator.routes.load().models.find(name).cloned();
     let (service, body) = match path::asks(request.method(), request.uri().path(), request.headers()) {
-        Asks::List => return Ok(Way::Answered(list::all(&activator.routes.load().models))),
-        Asks::About(name) => return list::one(&activator.routes.load().models, &name).map(Way::Answered),
+        Asks::List => return Ok(Way::Answered(Box::new(list::all(&activator.routes.load().models)))),
+        Asks::About(name) => {
+            let one = list::one(&activator.routes.load().models, &name)?;
+            return Ok(Way::Answered(Box::new(one)));
+        }
         Asks::Named(name) => (find(&name)?, body),
         Asks::InBody(finder) => {
             let (name, body) = activator.shared.read(body, finder).await?;

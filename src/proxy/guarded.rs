@@ -260,7 +260,9 @@ impl AsyncWrite for Guarded {
         // To copy a small answer costs less than to have the kernel look at its parts.
         let mut space = [const { MaybeUninit::uninit() }; GATHERED];
         let mut whole = ReadBuf::uninit(&mut space);
-        slices.iter().for_each(|slice| whole.put_slice(slice));
+        for slice in slices {
+            whole.put_slice(slice);
+        }
         Pin::new(&mut self.stream).poll_write(cx, whole.filled())
     }
 

@@ -102,7 +102,7 @@ impl Finished {
     pub async fn ready(self) -> Option<Box<Connection>> {
         match self {
             Self::Ready(connection) => Some(connection),
-            Self::Sending(connection, rest) => Some(connection.unsplit(rest.await.ok()??)),
+            Self::Sending(connection, rest) => Some(Box::new(connection.unsplit(rest.await.ok()??))),
             Self::Over => None,
         }
     }

@@ -93,12 +93,12 @@ impl Connection {
     }
 
     /// Whole again, after the rest of an upload went out.
-    pub(super) fn unsplit(mut self: Box<Self>, (writer, out): (WriteHalf<TcpStream>, Vec<u8>)) -> Box<Self> {
-        if let Stream::Half(reader) = self.stream {
-            self.stream = Stream::Whole(reader.unsplit(writer));
-        }
-        self.out = out;
-        self
+    pub(super) fn unsplit(self, (writer, out): (WriteHalf<TcpStream>, Vec<u8>)) -> Self {
+        let stream = match self.stream {
+            Stream::Half(reader) => Stream::Whole(reader.unsplit(writer)),
+            whole @ Stream::Whole(_) => whole,
+        };
+        Self { stream, out, ..self }
     }
 
     /// Sends a request and waits for the head of its response. What it does not need any more of the request is gone
@@ -146,7 +146,8 @@ impl Connection {
             self.out = upload.into_buffer();
             (self, None)
         } else {
-            self.send_on(upload)
+            let (half, rest) = self.send_on(upload);
+            (Box::new(half), Some(rest))
         };
         let mut response = Response::new(Answer::new(connection, decoder, keeps_alive, rest));
         *response.status_mut() = head.status;
@@ -194,16 +195,14 @@ impl Connection {
 
     /// The answer has begun, and not all of the request is written. A client may send all of it before it reads
     /// anything, so it goes on in a task of its own, also while nobody reads the answer.
-    fn send_on(self: Box<Self>, mut upload: Upload) -> (Box<Self>, Option<Rest>) {
-        let Self { stream, read, read_size, out } = *self;
-        let Stream::Whole(stream) = stream else { unreachable!("bug: a request on half a connection") };
+    fn send_on(self, mut upload: Upload) -> (Self, Rest) {
+        let Stream::Whole(stream) = self.stream else { unreachable!("bug: a request on half a connection") };
         let (reader, mut writer) = split(stream);
         let rest = tokio::spawn(async move {
             let sent = poll_fn(|cx| upload.poll(cx, &mut writer)).await;
             sent.is_ok().then(|| (writer, upload.into_buffer()))
         });
-        let half = Self { stream: Stream::Half(reader), read, read_size, out };
-        (Box::new(half), Some(AbortOnDropHandle::new(rest)))
+        (Self { stream: Stream::Half(reader), ..self }, AbortOnDropHandle::new(rest))
     }
 
     /// Reads what has come. 0: the app has closed its side.
