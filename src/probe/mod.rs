@@ -1,7 +1,7 @@
 //! Readiness: can a replica serve?
 //!
 //! A start is felt by whoever waits, so what is lost between "the app could answer" and "we know" must be small beside the
-//! start itself. While nobody listens, the kernel is asked who does (`listens`), twice in a millisecond: as soon as
+//! start itself. While nobody listens, the kernel is asked who does (`listens`), about once in a millisecond: as soon as
 //! somebody does, the next attempt of [`Prober::until_ready`] is made. Beside that, and where the kernel cannot be asked,
 //! attempts follow their own schedule: the pause after one is 0.2 % of the time spent so far, at least 1 ms, at most 50 ms
 //! (while the kernel is asked, 50 ms). An app that listens before it is ready is so found within 1 ms if it takes 500 ms,
