@@ -3,7 +3,7 @@
 //!
 //! dhat notes the call stack of every allocation while a warm connection serves [`REQUESTS`]. Of each stack the table
 //! shows the innermost frame outside Rust's own library, and the innermost that is ours. `DHAT_DIR=DIR` keeps dhat's
-//! records, for its viewer (dh_view.html of valgrind).
+//! records, for its viewer (`dh_view.html` of valgrind).
 #![allow(clippy::unwrap_used, reason = "a bench panics with the place")]
 
 mod common;
@@ -18,7 +18,8 @@ static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 const REQUESTS: usize = 1_000;
 /// Paths of frames that say nothing, as dhat writes them: Rust's library, small containers, and dhat.
-const PLUMBING: [&str; 16] = [
+const PLUMBING: [&str; 17] = [
+    "???",
     "alloc/src/",
     "core/src/",
     "std/src/",
@@ -81,9 +82,12 @@ fn sites(record: &File) -> Vec<Site> {
     let sites = record["pps"].as_array().unwrap().iter().map(|site| {
         let stack = site["fs"].as_array().unwrap().iter().map(|f| frames[f.as_u64().unwrap() as usize]);
         let stack: Vec<(&str, &str)> = stack.filter_map(frame).collect();
-        let place = stack.iter().find(|(_, path)| !PLUMBING.iter().any(|plumbing| path.starts_with(plumbing)));
+        let place =
+            stack.iter().find(|(_, path)| !PLUMBING.iter().any(|plumbing| path.starts_with(plumbing)));
         let ours = stack.iter().find(|(_, path)| path.starts_with("src/") && is_ours(path));
-        let show = |found: Option<&(&str, &str)>| found.map_or_else(String::new, |(name, path)| format!("`{}` {path}", short(name)));
+        let show = |found: Option<&(&str, &str)>| {
+            found.map_or_else(String::new, |(name, path)| format!("`{}` {path}", short(name)))
+        };
         Site {
             blocks: number(&site["tbk"]) / REQUESTS as f64,
             bytes: number(&site["tb"]) / number(&site["tbk"]),

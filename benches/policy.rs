@@ -118,7 +118,8 @@ fn windows(c: &mut Criterion) {
             });
         });
         let now = epoch + Duration::from_secs(seconds);
-        group.bench_function(BenchmarkId::new("average", name), |b| b.iter(|| window.average(black_box(now))));
+        group
+            .bench_function(BenchmarkId::new("average", name), |b| b.iter(|| window.average(black_box(now))));
     }
 }
 

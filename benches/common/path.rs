@@ -231,7 +231,8 @@ fn listen(runtime: &Runtime, handler: impl Handler) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.set_nonblocking(true).unwrap();
     let at = listener.local_addr().unwrap();
-    let connections = Connections { places: Places::new(64), patience: Patience { header: LONG, rest: LONG } };
+    let connections =
+        Connections { places: Places::new(64), patience: Patience { header: LONG, rest: LONG } };
     server::spawn(runtime.handle(), listener, handler, connections, Drain::new());
     at
 }

@@ -76,7 +76,8 @@ impl Listener {
             }
             // Once by the ordinary schedule: what the kernel says may not hold for connections.
             (Self::There, ProbeFailure::Refused(_)) => Self::Unknown,
-            (same @ Self::Watched(_), ProbeFailure::Refused(_)) | (same @ (Self::Untold | Self::Unknown), _) => same,
+            (same @ Self::Watched(_), ProbeFailure::Refused(_))
+            | (same @ (Self::Untold | Self::Unknown), _) => same,
             (Self::Watched(_) | Self::There, _) => Self::There,
         };
     }
@@ -134,7 +135,7 @@ fn look() {
             next
         };
         let (now, cpu) = (clock::now(), clock::thread_cpu());
-        debt = (debt + (cpu - spent)).saturating_sub((now - before) / CORE);
+        debt = (debt + cpu.saturating_sub(spent)).saturating_sub((now - before) / CORE);
         (before, spent) = (now, cpu);
         let rest = debt.saturating_sub(AHEAD) * CORE;
         thread::sleep(next.saturating_duration_since(now).max(rest));
