@@ -135,9 +135,10 @@ fn look() {
             next
         };
         let (now, cpu) = (clock::now(), clock::thread_cpu());
-        debt = (debt + cpu.saturating_sub(spent)).saturating_sub((now - before) / CORE);
+        // Bounded: a look while the machine stood still must not be paid for with seconds.
+        debt = (debt + cpu.saturating_sub(spent)).saturating_sub((now - before) / CORE).min(2 * AHEAD);
         (before, spent) = (now, cpu);
-        let rest = debt.saturating_sub(AHEAD) * CORE;
+        let rest = (debt.saturating_sub(AHEAD) * CORE).min(MOST);
         thread::sleep(next.saturating_duration_since(now).max(rest));
     }
 }
