@@ -23,3 +23,10 @@ pub fn wall() -> SystemTime {
 pub fn wall_millis() -> u64 {
     wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_millis() as u64
 }
+
+/// Processor time of this thread so far.
+#[must_use]
+pub fn thread_cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}

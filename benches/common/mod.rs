@@ -3,6 +3,7 @@
 
 pub(crate) mod cpu;
 pub(crate) mod machine;
+pub(crate) mod path;
 pub(crate) mod samples;
 pub(crate) mod wrk;
 

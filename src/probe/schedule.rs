@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 const MIN: Duration = Duration::from_millis(1);
-const MAX: Duration = Duration::from_millis(50);
+/// The longest pause.
+pub(super) const MAX: Duration = Duration::from_millis(50);
 /// 0.2 % of the time spent so far.
 const SHARE: u32 = 500;
 

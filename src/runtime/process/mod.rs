@@ -10,6 +10,7 @@
 //! - `kin`: which processes belong to a replica, though they left its group;
 //! - [`exit`]: how a process ended;
 //! - [`ports`]: free loopback ports, and whose process listens on one;
+//! - `sock_diag`: who listens, asked of the kernel;
 //! - [`logs`]: bounded rotating logs;
 //! - [`orphans`]: the state directory, and the sweep of what an earlier run left behind;
 //! - [`machine`]: what all replicas of the machine share;
@@ -28,6 +29,6 @@ pub mod orphans;
 pub mod ports;
 pub(crate) mod procfs;
 pub mod replica;
-mod sock_diag;
+pub(crate) mod sock_diag;
 pub mod supervisor;
 pub mod sweep;

@@ -8,13 +8,14 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::kin::Kin;
 use super::procfs;
+use super::sock_diag::SockDiag;
 
 /// How often a port is asked for, when those that the kernel gives are reserved.
 const ATTEMPTS: usize = 256;
@@ -123,7 +124,8 @@ fn has_any(pid: i32, sockets: &[String]) -> Option<bool> {
 /// What `/proc/PID/fd/N` of the sockets that get connections to `127.0.0.1:port` link to: those bound to that very
 /// address, else those bound to all.
 fn listeners(port: u16) -> Vec<String> {
-    match super::sock_diag::listener(port) {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    match SockDiag::open().and_then(|kernel| kernel.listener(address)) {
         Ok(inode) => return inode.map(|inode| format!("socket:[{inode}]")).into_iter().collect(),
         // A kernel without it, or a sandbox.
         Err(error) => tracing::debug!(%error, "no sock_diag; reading /proc/net/tcp"),
