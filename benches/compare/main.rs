@@ -3,16 +3,25 @@
 //! Every way is given the same job (bounded concurrency, forwarding fields, kept connections), the same replicas and
 //! the same load, in interleaved rounds; what carries over to other machines are the ratios within a round.
 #![allow(clippy::unwrap_used, reason = "a bench panics with the place")]
-#![allow(clippy::disallowed_methods, reason = "the backend and the generators are programs of their own")]
+#![allow(clippy::disallowed_methods, reason = "backend and generators are programs of their own")]
 
 mod backend;
+mod check;
 #[path = "../common/mod.rs"]
 mod common;
+mod configs;
 mod cores;
+mod events;
+mod h2load;
+mod loads;
+mod memory;
 mod options;
+mod paced;
 mod proxies;
+mod report;
 mod rounds;
 mod rows;
+mod site;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod table;

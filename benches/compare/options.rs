@@ -19,6 +19,9 @@ pub(crate) struct Options {
     /// Only these ways; HAProxy is what the others are compared with.
     #[arg(long, value_enum, value_delimiter = ',')]
     ways: Vec<Kind>,
+    /// Put these rows' tables into benches/README.md, in place of the rows' earlier ones.
+    #[arg(long)]
+    pub(crate) write: bool,
     /// Let the kernel place everything, instead of the proxy on one processor and the rest on another.
     #[arg(long)]
     pub(crate) unpinned: bool,
@@ -36,5 +39,19 @@ impl Options {
 
     pub(crate) fn wants(&self, kind: Kind) -> bool {
         self.ways.is_empty() || self.ways.contains(&kind)
+    }
+
+    /// The command that measures one row like this.
+    pub(crate) fn command(&self, row: Row) -> String {
+        let mut text = format!("benches/compare/run {} --rounds {}", row.name(), self.rounds);
+        text.push_str(&format_args!(" --seconds {}", self.seconds).to_string());
+        if !self.ways.is_empty() {
+            let ways: Vec<String> = self.ways.iter().map(|kind| kind.name()).collect();
+            text.push_str(&format_args!(" --ways {}", ways.join(",")).to_string());
+        }
+        if self.unpinned {
+            text.push_str(" --unpinned");
+        }
+        text
     }
 }
