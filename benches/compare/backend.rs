@@ -41,8 +41,9 @@ struct Counts {
     most: AtomicUsize,
 }
 
-/// One request, from its head until its answer's end.
-struct Flight(Arc<Counts>);
+/// One request, from its head until its answer's end. By default one that does not count.
+#[derive(Default)]
+struct Flight(Option<Arc<Counts>>);
 
 struct Body {
     what: What,
@@ -84,9 +85,11 @@ async fn serve(port: u16) -> std::io::Result<()> {
 
 async fn answer(counts: Arc<Counts>, req: Request<Incoming>) -> Result<Response<Body>, Infallible> {
     if req.uri().path() == "/stats" {
+        let now = counts.now.load(Ordering::Relaxed);
         // The next look is at what comes after this one.
-        let most = counts.most.swap(0, Ordering::Relaxed).to_string();
-        return Ok(Body::new(What::Whole(most.into()), Flight(Arc::default())).answer("text/plain"));
+        let most = counts.most.swap(now, Ordering::Relaxed);
+        let said = format!("{now} {most}").into();
+        return Ok(Body::new(What::Whole(said), Flight::default()).answer("text/plain"));
     }
     let flight = Flight::enter(counts);
     if req.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes() == b"application/grpc") {
@@ -132,13 +135,15 @@ impl Flight {
     fn enter(counts: Arc<Counts>) -> Self {
         let now = counts.now.fetch_add(1, Ordering::Relaxed) + 1;
         counts.most.fetch_max(now, Ordering::Relaxed);
-        Self(counts)
+        Self(Some(counts))
     }
 }
 
 impl Drop for Flight {
     fn drop(&mut self) {
-        self.0.now.fetch_sub(1, Ordering::Relaxed);
+        if let Some(counts) = &self.0 {
+            counts.now.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 

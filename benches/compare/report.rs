@@ -21,7 +21,7 @@ pub(crate) fn block(row: Row, options: &Options, load_before: &str, table: &str)
     let (date, commit) = (said("date", &["-u", "+%-d %B %Y %H:%M UTC"]), commit());
     let (haproxy, nginx) = (version("haproxy", "version "), version("nginx", "nginx/"));
     format!(
-        "{HEADING}{}: {}\n`{}`: {rounds}; {date}, {}; load {load_before} before, {} after; pilotlight {commit}, HAProxy {haproxy}, nginx {nginx}.\n\n{table}",
+        "{HEADING}{}: {}\n\n`{}`: {rounds}; {date}, {}; load {load_before} before, {} after; pilotlight {commit}, HAProxy {haproxy}, nginx {nginx}.\n\n{table}",
         row.name(),
         row.what(),
         options.command(row),
@@ -51,10 +51,18 @@ pub(crate) fn write(row: Row, block: &str) {
 
 /// And how it was built: `target/PROFILE/deps/compare-…`.
 fn commit() -> String {
-    let commit = said("git", &["-C", env!("CARGO_MANIFEST_DIR"), "describe", "--always", "--dirty"]);
+    let git = |arguments: &[&str]| {
+        let mut all = vec!["-C", env!("CARGO_MANIFEST_DIR")];
+        all.extend(arguments);
+        said("git", &all)
+    };
+    let commit = git(&["describe", "--always"]);
+    // Only of what makes the program: this bench itself writes to the README.
+    let changed = !git(&["status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock"]).is_empty();
+    let changed = if changed { " with changes" } else { "" };
     let this = std::env::current_exe().unwrap();
     let profile = this.ancestors().nth(2).and_then(Path::file_name).unwrap_or_default();
-    format!("{commit} ({})", profile.display())
+    format!("{commit}{changed} ({})", profile.display())
 }
 
 fn version(program: &str, before: &str) -> String {

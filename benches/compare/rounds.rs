@@ -83,8 +83,7 @@ async fn measure(row: Row, site: &Site, options: &Options) -> String {
         }
         for n in order {
             let way = &site.ways[n];
-            // Forgets what was before.
-            way.most_at_once().await;
+            way.settle().await;
             let outcome = load.run(way.to, Some(way.pid), options.seconds).await;
             figures[n].add(&outcome, way.most_at_once().await, &direct);
         }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use crate::cores::Cores;
 use crate::proxies::{self, Job, Kind, Started};
-use crate::support::{Call, Lab, Serve};
+use crate::support::{Call, Lab, SOON, Serve, wait_until};
 
 /// One way, running.
 pub(crate) struct Way {
@@ -72,13 +72,32 @@ impl Way {
         Self { master: started.master, _started: Some(started), ..way }
     }
 
-    /// The most requests that one of its replicas has had at once since the last look.
+    /// Waits until nothing is left at its replicas of whoever was there before, and has them forget it.
+    pub(crate) async fn settle(&self) {
+        let what = format!("nobody asks the replicas of {}", self.kind.name());
+        wait_until(SOON, what, async || match self.counts().await {
+            (0, _) => Ok(()),
+            (now, _) => Err(now),
+        })
+        .await;
+        // The look that saw nobody saw the most of before.
+        self.counts().await;
+    }
+
+    /// The most requests that one of its replicas has had at once since then.
     pub(crate) async fn most_at_once(&self) -> u32 {
-        let mut most = 0;
+        self.counts().await.1
+    }
+
+    /// Requests at its replicas together, and the most that one of them has had.
+    async fn counts(&self) -> (u32, u32) {
+        let (mut all, mut most) = (0, 0);
         for replica in &self.replicas {
-            let reply = Call::get(HOST, "/stats").send(*replica).await.unwrap();
-            most = most.max(reply.text().parse().expect("a number"));
+            let said = Call::get(HOST, "/stats").send(*replica).await.unwrap().text();
+            let (now, of_one) = said.split_once(' ').expect("two numbers");
+            all += now.parse::<u32>().expect("a number");
+            most = most.max(of_one.parse().expect("a number"));
         }
-        most
+        (all, most)
     }
 }
