@@ -17,11 +17,17 @@ const REST: &str = "0";
 // === impl Cores ===
 
 impl Cores {
-    /// Places this program; what it starts is placed likewise.
-    pub(crate) fn new(pinned: bool) -> Self {
+    /// Places this program; what it starts is placed likewise, and comes before every other program if it is
+    /// `realtime`.
+    pub(crate) fn new(pinned: bool, realtime: bool) -> Self {
         let enough = std::thread::available_parallelism().is_ok_and(|n| n.get() > 1);
         let cores = Self { pinned: pinned && enough };
         cores.place(std::process::id(), REST);
+        if realtime {
+            let mut chrt = Command::new("chrt");
+            chrt.args(["--rr", "--all-tasks", "--pid", "1", &std::process::id().to_string()]);
+            assert!(chrt.status().unwrap().success(), "--realtime needs root");
+        }
         cores
     }
 

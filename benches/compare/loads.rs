@@ -26,6 +26,8 @@ pub(crate) struct Outcome {
     pub(crate) per_second: f64,
     pub(crate) p50: f64,
     pub(crate) p99: f64,
+    /// At a constant rate: of the part, out of many short ones, that is the median of them.
+    pub(crate) calm_p99: f64,
     pub(crate) failed: u64,
     /// Of the proxy, meanwhile.
     pub(crate) ran: Duration,
@@ -73,6 +75,7 @@ impl Load {
                     per_second: run.per_second,
                     p50: run.p50,
                     p99: run.p99,
+                    calm_p99: f64::NAN,
                     failed: run.failed,
                     ran: watch.stop(),
                 }
@@ -119,6 +122,7 @@ impl Outcome {
             per_second: answered as f64 / wall.as_secs_f64(),
             p50: at(0.5),
             p99: at(0.99),
+            calm_p99: f64::NAN,
             failed,
             ran,
         }

@@ -6,6 +6,7 @@ use crate::rows::Row;
 /// Compares pilotlight with HAProxy and nginx: same job, same replicas, same load, interleaved rounds.
 #[derive(Debug, clap::Parser)]
 #[command(name = "benches/compare/run")]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(crate) struct Options {
     /// What to measure; everything when none is named.
     #[arg(value_enum, value_name = "ROW")]
@@ -25,6 +26,9 @@ pub(crate) struct Options {
     /// Let the kernel place everything, instead of the proxy on one processor and the rest on another.
     #[arg(long)]
     pub(crate) unpinned: bool,
+    /// Come before every other program, as root, for figures of a busy machine; the others get a twentieth of it
+    #[arg(long)]
+    pub(crate) realtime: bool,
     /// `cargo bench` says it to every bench.
     #[arg(long, hide = true)]
     bench: bool,
@@ -49,8 +53,8 @@ impl Options {
             let ways: Vec<String> = self.ways.iter().map(|kind| kind.name()).collect();
             text.push_str(&format_args!(" --ways {}", ways.join(",")).to_string());
         }
-        if self.unpinned {
-            text.push_str(" --unpinned");
+        for (is, flag) in [(self.unpinned, " --unpinned"), (self.realtime, " --realtime")] {
+            text.push_str(if is { flag } else { "" });
         }
         text
     }

@@ -18,8 +18,8 @@ pub(crate) struct Figures {
     pub(crate) per_second: Samples,
     pub(crate) p50: Samples,
     pub(crate) p99: Samples,
-    /// Over the replica asked directly, in the same round.
-    pub(crate) p99_added: Samples,
+    /// At a constant rate: the 99th percentile of a calm part, over the replica's asked directly in the same round.
+    pub(crate) calm_added: Samples,
     /// µs of the proxy per request.
     pub(crate) cpu: Samples,
     /// Of HAProxy's in the same round.
@@ -38,13 +38,14 @@ pub(crate) struct Direct {
     pub(crate) per_second: Samples,
     pub(crate) p50: Samples,
     pub(crate) p99: Samples,
+    pub(crate) calm_p99: Samples,
 }
 
 pub(crate) async fn run(options: &Options) {
     machine::print();
     // 10,000 connections, and the proxies inherit it.
     raise_open_files(11_000);
-    let cores = Cores::new(!options.unpinned);
+    let cores = Cores::new(!options.unpinned, options.realtime);
     for row in options.rows() {
         let kinds: Vec<Kind> = row.ways().into_iter().filter(|kind| options.wants(*kind)).collect();
         let (job, shape, before) = (row.job(), row.shape(), machine::load());
@@ -121,7 +122,7 @@ impl Figures {
             per_second: Samples::default(),
             p50: Samples::default(),
             p99: Samples::default(),
-            p99_added: Samples::default(),
+            calm_added: Samples::default(),
             cpu: Samples::default(),
             ratio: Samples::default(),
             requests: 0,
@@ -136,7 +137,7 @@ impl Figures {
         self.per_second.push(outcome.per_second);
         self.p50.push(outcome.p50);
         self.p99.push(outcome.p99);
-        self.p99_added.push(outcome.p99 - direct.p99.last());
+        self.calm_added.push(outcome.calm_p99 - direct.calm_p99.last());
         self.requests += outcome.requests;
         self.failed += outcome.failed;
         self.at_once = self.at_once.max(at_once);
@@ -150,5 +151,6 @@ impl Direct {
         self.per_second.push(outcome.per_second);
         self.p50.push(outcome.p50);
         self.p99.push(outcome.p99);
+        self.calm_p99.push(outcome.calm_p99);
     }
 }

@@ -52,13 +52,14 @@ fn failed(one: &Figures) -> String {
 
 /// What a proxy adds to the 99th percentile.
 fn added(text: &mut String, figures: &[Figures]) {
+    text.push_str("\nOver direct, in the median tenth of a second (the p99 above is of all):\n");
     text.push_str("\n| way | p99 added | least–most | at most | aim | |\n|---|---|---|---|---|---|\n");
     let of_rival = |one: &Figures| {
         let rival = figures.iter().find(|other| other.kind == one.kind.rival());
-        rival.map(|rival| rival.p99_added.median())
+        rival.map(|rival| rival.calm_added.median())
     };
     for one in figures {
-        let added = &one.p99_added;
+        let added = &one.calm_added;
         let (is, least, most) = (added.median(), added.min(), added.max());
         let _ = write!(text, "| {} | {is:.0} µs | {least:.0}–{most:.0} |", one.kind.name());
         let _ = match of_rival(one) {
