@@ -8,7 +8,8 @@
 //! it in ticks of 10 ms, so only many rounds of a long start say something.
 //!
 //! (a) holds a floor that is not ours: to make a process and have its loader run takes as long for anybody. The bench
-//! measures that too, by starting testapp itself.
+//! measures that too, by starting testapp itself in every round. What is left is the wake overhead: what `serve` adds
+//! to the app's own start, from spawn to listening, as it takes when nobody but a shell starts it.
 #![allow(clippy::unwrap_used, reason = "a bench panics with the place")]
 
 mod common;
@@ -44,6 +45,9 @@ struct Figures {
     /// (b): app listens → request at the app.
     reach: Samples,
     own: Samples,
+    /// (a) + (b) without what the same round's bare start took to the first instruction. The rest of the app's start
+    /// is between the two, and its own.
+    overhead: Samples,
     answer: Samples,
     /// Of (a), up to the moment before the process is made.
     decide: Samples,
@@ -73,7 +77,7 @@ async fn run() {
             floor.push(bare);
         }
         for case in &mut cases {
-            case.round(&lab, &serve, round);
+            case.round(&lab, &serve, round, bare);
         }
         to_zero(&serve, &cases).await;
     }
@@ -89,22 +93,27 @@ fn print(cases: &[Case], floor: &Samples) {
         floor.max()
     );
     println!(
-        "| app | (a) | of it until spawn | (b) | of it until noticed | (a)+(b) | p95 | max | beyond a start by hand | request → answer | of a core |"
+        "| app | (a) | of it until spawn | (b) | of it until noticed | (a)+(b) | p95 | max | wake overhead | p95 | request → answer | of a core |"
     );
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     for Case { name, figures: f, .. } in cases {
         let [boot, decide, reach, notice] = [&f.boot, &f.decide, &f.reach, &f.notice].map(Samples::median);
-        let (own, answer) = (f.own.median(), f.answer.median());
+        let (own, overhead, answer) = (f.own.median(), f.overhead.median(), f.answer.median());
         println!(
-            "| {name} | {boot:.2} | {decide:.1} | {reach:.2} | {notice:.1} | {own:.2} | {:.2} | {:.2} | **{:.2}** | {answer:.1} | {:.1} % |",
+            "| {name} | {boot:.2} | {decide:.1} | {reach:.2} | {notice:.1} | **{own:.2}** | {:.2} | {:.2} | **{overhead:.2}** | {:.2} | {answer:.1} | {:.1} % |",
             f.own.quantile(0.95),
             f.own.max(),
-            own - floor.median(),
+            f.overhead.quantile(0.95),
             100.0 * f.cpu.as_secs_f64() / f.took.as_secs_f64(),
         );
     }
+    let [least, most] = [f64::min as fn(f64, f64) -> f64, f64::max]
+        .map(|pick| cases.iter().map(|case| case.figures.overhead.median()).reduce(pick).unwrap_or(f64::NAN));
+    println!(
+        "\nwake overhead beyond the app's own start: {least:.2} to {most:.2} ms in the median (bound: 5 ms, aim: 2 ms)"
+    );
     let worst = cases.iter().map(|case| case.figures.own.median()).fold(0.0, f64::max);
-    println!("\nown share of a cold start: at most {worst:.2} ms in the median (bound: 10 ms)");
+    println!("own share of a cold start: at most {worst:.2} ms in the median (bound: 10 ms)");
     assert!(worst <= 10.0, "the own share of a cold start is over its bound");
 }
 
@@ -141,7 +150,7 @@ impl Case {
     }
 
     /// From zero to an answer; round 0 does not count.
-    fn round(&mut self, lab: &Lab, serve: &Serve, round: usize) {
+    fn round(&mut self, lab: &Lab, serve: &Serve, round: usize, bare: f64) {
         let name = &self.name;
         let before = cpu_time(serve.pid());
         let (sent, answered, timing) = ask(serve, name, round);
@@ -152,7 +161,9 @@ impl Case {
             let f = &mut self.figures;
             f.boot.push(ms_between(sent, boot));
             f.reach.push(ms_between(listen, request));
-            f.own.push(ms_between(sent, boot) + ms_between(listen, request));
+            let own = ms_between(sent, boot) + ms_between(listen, request);
+            f.own.push(own);
+            f.overhead.push(own - bare);
             f.answer.push(ms_between(sent, answered));
             f.cpu += cpu;
             f.took += Duration::from_nanos(answered - sent);

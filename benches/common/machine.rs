@@ -4,14 +4,21 @@ use std::fs;
 
 /// Prints processor, kernel and load, and a warning when others use the processors.
 pub(crate) fn print() {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    println!("machine: {}, {cores} cores, Linux {}; load {}", model(), kernel.trim(), load());
+    println!("machine: {}; load {}", name(), load());
     if load().split(' ').next().and_then(|one| one.parse().ok()).is_some_and(|load: f64| load > 0.5) {
         println!(
             "warning: other programs are busy, or were a minute ago; figures are worse than they could be"
         );
     }
+}
+
+/// Processor and kernel.
+pub(crate) fn name() -> String {
+    // Not how many this program may use: it may have been given only some.
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cores = info.lines().filter(|line| line.starts_with("processor")).count();
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{}, {cores} cores, Linux {}", model(), kernel.trim())
 }
 
 /// The load averages of 1, 5 and 15 minutes.

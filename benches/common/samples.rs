@@ -31,6 +31,11 @@ impl Samples {
         sorted[rank.clamp(1, n) - 1]
     }
 
+    /// The latest.
+    pub(crate) fn last(&self) -> f64 {
+        self.0.last().copied().unwrap_or(f64::NAN)
+    }
+
     pub(crate) fn max(&self) -> f64 {
         self.quantile(1.0)
     }
