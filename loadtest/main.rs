@@ -1,0 +1,5 @@
+//! `loadtest`: how a service that scales to zero behaves under load. It only needs a URL.
+
+mod run;
+
+fn main() {}
