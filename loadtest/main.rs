@@ -2,5 +2,6 @@
 
 mod arrivals;
 mod run;
+mod scenario;
 
 fn main() {}

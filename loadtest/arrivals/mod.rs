@@ -212,8 +212,7 @@ mod tests {
             (rate.clone(), time.clone()).prop_map(|(r, d)| Rate::constant(r, d)),
             (rate.clone(), rate.clone(), time.clone()).prop_map(|(a, b, d)| Rate::ramp(a, b, d)),
             (prop::collection::vec(rate.clone(), 1..10), time.clone()).prop_map(|(r, d)| Rate::steps(&r, d)),
-            (rate, time.clone(), time.clone(), time)
-                .prop_map(|(r, on, off, d)| Rate::on_off(r, on, off, d)),
+            (rate, time.clone(), time.clone(), time).prop_map(|(r, on, off, d)| Rate::on_off(r, on, off, d)),
         ]
     }
 

@@ -195,7 +195,10 @@ mod tests {
         let named = Trace { column: Some("when".into()), ..trace() };
         let no_column = "no column \"when\"; its columns are TIMESTAMP, ContextTokens, GeneratedTokens";
         assert_eq!(millis(&named, AZURE).unwrap_err(), no_column);
-        assert_eq!(millis(&trace(), "a,b\nc,d\n").unwrap_err(), "no column with times in its first two lines");
+        assert_eq!(
+            millis(&trace(), "a,b\nc,d\n").unwrap_err(),
+            "no column with times in its first two lines"
+        );
         assert_eq!(millis(&trace(), "1\n2\nx\n").unwrap_err(), "line 3: \"x\" is no time");
         assert_eq!(millis(&trace(), "").unwrap_err(), "no request in the chosen part");
         let Err(TraceError::Io(_)) = trace().read() else { panic!("there is no such file") };
