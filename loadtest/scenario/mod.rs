@@ -21,10 +21,12 @@ use pilotlight::config::problem::{Pos, Problem, Problems, Sink};
 use pilotlight::config::quantity::{DURATION_MAX, show_duration};
 use pilotlight::config::yaml;
 
+pub(crate) use body::Body;
 pub(crate) use overrides::{Override, Overrides};
 pub(crate) use phase::{Ends, Phase};
 pub(crate) use service::{Protocol, Service, Websocket};
 pub(crate) use target::{Scheme, Target};
+pub(crate) use template::Template;
 pub(crate) use threshold::{Metric, Stat, Threshold};
 
 /// Requests of one run.

@@ -25,6 +25,11 @@ pub(crate) enum Scheme {
 // === impl Scheme ===
 
 impl Scheme {
+    /// As URLs have it.
+    pub(crate) fn name(self) -> &'static str {
+        if self == Self::Http { "http" } else { "https" }
+    }
+
     /// The port that goes without saying.
     fn port(self) -> u16 {
         if self == Self::Http { 80 } else { 443 }
@@ -33,7 +38,7 @@ impl Scheme {
 
 impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if *self == Self::Http { "http" } else { "https" })
+        f.write_str(self.name())
     }
 }
 
