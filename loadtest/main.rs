@@ -1,5 +1,6 @@
 //! `loadtest`: how a service that scales to zero behaves under load. It only needs a URL.
 
+mod observe;
 mod run;
 
 fn main() {}
