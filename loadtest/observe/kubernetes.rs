@@ -3,23 +3,23 @@
 //! A Deployment, StatefulSet or ReplicaSet says all in one small object. Of any other, the scale subresource says how
 //! many replicas there should be, and which pods are its own; these are counted.
 
+use ::pilotlight::config::field::Field;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, DynamicObject, GroupVersionKind, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::discovery::{ApiResource, pinned_kind};
 use kube::{Client, Config};
-use serde::Deserialize;
 
 use super::error::ObserveError;
 use super::http::reasons;
+use super::text;
 use crate::run::Observed;
 
 /// More pods than a service of a load test has.
 const PODS_MOST: u32 = 500;
 
 /// Which object of which cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct At {
     /// Of the object.
     pub(crate) api_version: String,
@@ -53,20 +53,21 @@ struct Objects {
 
 // === impl At ===
 
-impl Default for At {
-    fn default() -> Self {
-        Self {
-            api_version: "apps/v1".into(),
-            kind: "Deployment".into(),
-            name: None,
-            namespace: None,
-            context: None,
-            server: None,
-        }
-    }
-}
-
 impl At {
+    pub(super) fn read(field: &Field<'_>) -> Option<Self> {
+        let fields = field.fields();
+        let at = Self {
+            api_version: text(&fields, "apiVersion").unwrap_or_else(|| "apps/v1".into()),
+            kind: text(&fields, "kind").unwrap_or_else(|| "Deployment".into()),
+            name: text(&fields, "name"),
+            namespace: text(&fields, "namespace"),
+            context: text(&fields, "context"),
+            server: text(&fields, "server"),
+        };
+        fields.finish();
+        Some(at)
+    }
+
     pub(super) fn reader(&self, service: &str) -> Reader {
         let name = self.name.clone().unwrap_or_else(|| service.to_owned());
         Reader { at: self.clone(), name, objects: None }

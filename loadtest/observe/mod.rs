@@ -11,9 +11,12 @@ mod prometheus;
 mod series;
 mod watch;
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
+// The module of that name is this folder's.
+use ::pilotlight::config::decode::Fields;
+use ::pilotlight::config::field::Field;
 
 pub(crate) use error::ObserveError;
 pub(crate) use watch::Watch;
@@ -26,10 +29,10 @@ const EVERY: Duration = Duration::from_millis(500);
 const EVERY_LEAST: Duration = Duration::from_millis(50);
 /// Less often than this shows nothing.
 const EVERY_MOST: Duration = Duration::from_secs(60);
+const SOURCES: &str = "one of pilotlight, prometheus, kubernetes";
 
 /// What a scenario says under `observe`: where, and how often.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "Fields")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Observe {
     /// From one look to the next.
     pub(crate) every: Duration,
@@ -48,17 +51,6 @@ pub(crate) enum Source {
     Kubernetes(kubernetes::At),
 }
 
-/// The same as YAML has it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Fields {
-    #[serde(default = "every", deserialize_with = "duration")]
-    every: Duration,
-    pilotlight: Option<pilotlight::At>,
-    prometheus: Option<prometheus::At>,
-    kubernetes: Option<kubernetes::At>,
-}
-
 /// A source that is being read.
 enum Reader {
     Pilotlight(pilotlight::Reader),
@@ -68,33 +60,47 @@ enum Reader {
 
 // === impl Observe ===
 
-impl TryFrom<Fields> for Observe {
-    type Error = String;
-
-    fn try_from(fields: Fields) -> Result<Self, String> {
-        let Fields { every, pilotlight, prometheus, kubernetes } = fields;
-        if !(EVERY_LEAST..=EVERY_MOST).contains(&every) {
-            return Err(format!("every: {every:?} is not from {EVERY_LEAST:?} to {EVERY_MOST:?}"));
+impl Observe {
+    /// Reads what is under `observe`; files are relative to `folder`. `None` when there is a problem, which is recorded.
+    pub(crate) fn read(field: &Field<'_>, folder: &Path) -> Option<Self> {
+        let fields = field.fields();
+        let every = fields.take("every").map_or(Some(EVERY), |f| f.duration(EVERY_LEAST..=EVERY_MOST));
+        let sources = [
+            fields.take("pilotlight").map(|f| pilotlight::At::read(&f, folder).map(Source::Pilotlight)),
+            fields.take("prometheus").map(|f| prometheus::At::read(&f, folder).map(Source::Prometheus)),
+            fields.take("kubernetes").map(|f| kubernetes::At::read(&f).map(Source::Kubernetes)),
+        ];
+        fields.finish();
+        let mut sources = sources.into_iter().flatten();
+        match (sources.next(), sources.next()) {
+            (Some(source), None) => Some(Self { every: every?, source: source? }),
+            (None, _) => wrong(field, "no source"),
+            (Some(_), Some(_)) => wrong(field, "more than one source"),
         }
-        let source = match (pilotlight, prometheus, kubernetes) {
-            (Some(at), None, None) => Source::Pilotlight(at),
-            (None, Some(at), None) => Source::Prometheus(at.checked()?),
-            (None, None, Some(at)) => Source::Kubernetes(at),
-            (None, None, None) => return Err("one of pilotlight, prometheus, kubernetes is missing".into()),
-            _ => return Err("only one of pilotlight, prometheus, kubernetes can be given".into()),
-        };
-        Ok(Self { every, source })
     }
 }
 
-fn every() -> Duration {
-    EVERY
+fn wrong<T>(field: &Field<'_>, given: &str) -> Option<T> {
+    field.problem(given, SOURCES);
+    None
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text)
-        .map_err(|e| serde::de::Error::custom(format!("{text:?}: {e}, such as 500ms")))
+/// A text that may be missing.
+fn text(fields: &Fields<'_>, name: &'static str) -> Option<String> {
+    fields.take(name)?.nonempty().map(str::to_owned)
+}
+
+/// A file, relative to the scenario's folder.
+fn file(fields: &Fields<'_>, name: &'static str, folder: &Path) -> Option<PathBuf> {
+    text(fields, name).map(|path| folder.join(path))
+}
+
+/// An address that [`http::Http`] can ask.
+fn address(fields: &Fields<'_>, name: &'static str) -> Option<String> {
+    const FORM: &str = "an address, such as http://127.0.0.1:8081";
+    let field = fields.require(name, FORM)?;
+    let text = field.nonempty()?;
+    if http::Http::new(text, None).is_ok() { Some(text.to_owned()) } else { field.wrong(FORM) }
 }
 
 // === impl Source ===
@@ -130,36 +136,45 @@ fn key(service: &str) -> (&str, &str) {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use std::path::Path;
+
+    use ::pilotlight::config::problem::Sink;
+    use ::pilotlight::config::yaml;
 
     use super::*;
 
-    fn parse(value: serde_json::Value) -> Result<Observe, String> {
-        serde_json::from_value(value).map_err(|e| e.to_string())
+    pub(super) fn parse(text: &str) -> Result<Observe, String> {
+        let sink = Sink::new(Path::new("/scenarios/s.yaml"));
+        let nodes = yaml::parse(text.as_bytes(), &sink);
+        let observe = Observe::read(&Field::new(&nodes[0], "observe".into(), &sink), Path::new("/scenarios"));
+        let problems: Vec<_> = sink.into_parts().0.iter().map(ToString::to_string).collect();
+        observe.filter(|_| problems.is_empty()).ok_or_else(|| problems.join("\n"))
     }
 
     #[test]
     fn one_source_and_how_often() {
-        let observe =
-            parse(json!({"every": "2s", "pilotlight": {"admin": "http://127.0.0.1:8081"}})).unwrap();
+        let observe = parse("{every: 2s, pilotlight: {admin: 'http://127.0.0.1:8081'}}").unwrap();
         assert_eq!(observe.every, Duration::from_secs(2));
         assert!(matches!(observe.source, Source::Pilotlight(_)));
-        let observe = parse(json!({"kubernetes": {}})).unwrap();
-        assert_eq!(observe.every, EVERY);
+        assert_eq!(parse("{kubernetes: {}}").unwrap().every, EVERY);
     }
 
     #[test]
     fn what_is_wrong_is_said() {
-        for (value, expected) in [
-            (json!({}), "is missing"),
-            (json!({"kubernetes": {}, "pilotlight": {"admin": "http://x"}}), "only one of"),
-            (json!({"every": "1ms", "kubernetes": {}}), "1ms is not from 50ms to 60s"),
-            (json!({"every": "soon", "kubernetes": {}}), "such as 500ms"),
-            (json!({"kubernets": {}}), "unknown field `kubernets`"),
-            (json!({"prometheus": {"url": "http://x"}}), "metrics or queries"),
+        for (text, expected) in [
+            ("{every: 1s}", SOURCES),
+            ("{kubernetes: {}, pilotlight: {admin: 'http://x'}}", "more than one source"),
+            ("{every: 1ms, kubernetes: {}}", "50ms"),
+            ("{every: soon, kubernetes: {}}", "soon"),
+            ("{kubernets: {}}", "kubernets"),
+            ("{pilotlight: {}}", "admin"),
+            ("{pilotlight: {admin: 'ftp://x'}}", "http://"),
+            ("{prometheus: {url: 'http://x'}}", "metrics"),
+            ("{prometheus: {url: 'http://x', metrics: keda}}", "knative"),
+            ("{prometheus: {url: 'http://x', queries: {redy: up}}}", "redy"),
         ] {
-            let error = parse(value.clone()).unwrap_err();
-            assert!(error.contains(expected), "{value}: {error}");
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
         }
     }
 }

@@ -1,17 +1,17 @@
 //! pilotlight's own view of a service: `GET /api/services/NAMESPACE/NAME` on its admin port.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use ::pilotlight::config::field::Field;
 use serde::Deserialize;
 
 use super::error::ObserveError;
 use super::http::Http;
-use super::key;
+use super::{address, file, key, text};
 use crate::run::Observed;
 
 /// Which service of which pilotlight.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct At {
     /// The admin port's address, such as `http://127.0.0.1:8081`.
     pub(crate) admin: String,
@@ -44,6 +44,14 @@ struct Replica {
 // === impl At ===
 
 impl At {
+    pub(super) fn read(field: &Field<'_>, folder: &Path) -> Option<Self> {
+        let fields = field.fields();
+        let (admin, service) = (address(&fields, "admin"), text(&fields, "service"));
+        let token_file = file(&fields, "tokenFile", folder);
+        fields.finish();
+        Some(Self { admin: admin?, service, token_file })
+    }
+
     pub(super) fn reader(&self, service: &str) -> Result<Reader, ObserveError> {
         let (namespace, name) = key(self.service.as_deref().unwrap_or(service));
         let path = format!("/api/services/{}/{}", segment(namespace), segment(name));

@@ -1,17 +1,19 @@
 //! A Prometheus: one instant query per quantity.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use ::pilotlight::config::field::Field;
 use serde::Deserialize;
 
 use super::error::ObserveError;
 use super::http::Http;
-use super::key;
+use super::{address, file, key, text};
 use crate::run::Observed;
 
+const METRICS: [(&str, Metrics); 2] = [("pilotlight", Metrics::Pilotlight), ("knative", Metrics::Knative)];
+
 /// Which Prometheus, and what to ask it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct At {
     /// Its address, with the path before `/api/v1/query` if there is one.
     pub(crate) url: String,
@@ -20,15 +22,13 @@ pub(crate) struct At {
     /// `NAMESPACE/NAME` in these queries; none = the scenario's name of the service, in `default`.
     pub(crate) service: Option<String>,
     /// Queries of one's own; each wins over the ready-made one.
-    #[serde(default)]
     pub(crate) queries: Queries,
     /// A file whose content is sent as a bearer token.
     pub(crate) token_file: Option<PathBuf>,
 }
 
 /// Ready-made queries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Metrics {
     /// pilotlight's (docs/metrics.md).
     Pilotlight,
@@ -37,8 +37,7 @@ pub(crate) enum Metrics {
 }
 
 /// `PromQL` for each quantity; the answer is one number.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Queries {
     /// How many replicas there should be.
     pub(crate) desired: Option<String>,
@@ -76,12 +75,20 @@ struct Data {
 // === impl At ===
 
 impl At {
-    /// There must be something to ask.
-    pub(super) fn checked(self) -> Result<Self, String> {
-        if self.metrics.is_none() && self.queries == Queries::default() {
-            return Err("prometheus: metrics or queries must say what to ask for".into());
+    pub(super) fn read(field: &Field<'_>, folder: &Path) -> Option<Self> {
+        let fields = field.fields();
+        let (url, service) = (address(&fields, "url"), text(&fields, "service"));
+        let metrics = fields.take("metrics").map(|f| f.choice(&METRICS));
+        let queries = fields.take("queries").map(|f| Queries::read(&f)).unwrap_or_default();
+        let token_file = file(&fields, "tokenFile", folder);
+        fields.finish();
+        if metrics.is_none() && queries == Queries::default() {
+            field.problem(
+                "neither metrics nor queries",
+                "metrics: pilotlight or knative, or queries of one's own",
+            );
         }
-        Ok(self)
+        Some(Self { url: url?, metrics: metrics.flatten(), service, queries, token_file })
     }
 
     pub(super) fn reader(&self, service: &str) -> Result<Reader, ObserveError> {
@@ -99,6 +106,23 @@ impl At {
         ];
         let queries = queries.into_iter().filter_map(|(quantity, query)| Some((quantity, query?))).collect();
         Ok(Reader { http: Http::new(&self.url, self.token_file.clone())?, queries })
+    }
+}
+
+// === impl Queries ===
+
+impl Queries {
+    fn read(field: &Field<'_>) -> Self {
+        let fields = field.fields();
+        let queries = Self {
+            desired: text(&fields, "desired"),
+            ready: text(&fields, "ready"),
+            starting: text(&fields, "starting"),
+            in_flight: text(&fields, "inFlight"),
+            queued: text(&fields, "queued"),
+        };
+        fields.finish();
+        queries
     }
 }
 
@@ -239,11 +263,13 @@ mod tests {
 
     #[test]
     fn own_queries_win() {
-        let at: At = serde_json::from_value(json!({
-            "url": "http://127.0.0.1:9090/prometheus/", "metrics": "knative", "service": "ml/iris",
-            "queries": {"queued": "my_queue"}
-        }))
-        .unwrap();
+        let at = At {
+            url: "http://127.0.0.1:9090/prometheus/".into(),
+            metrics: Some(Metrics::Knative),
+            service: Some("ml/iris".into()),
+            queries: Queries { queued: Some("my_queue".into()), ..Queries::default() },
+            token_file: None,
+        };
         let reader = at.reader("other").unwrap();
         assert_eq!(reader.queries.len(), 5);
         assert_eq!(reader.queries[4], ("queued", "my_queue".into()));
