@@ -23,6 +23,9 @@ pub(crate) struct Run {
     pub(crate) version: u32,
     /// The scenario's name.
     pub(crate) scenario: String,
+    /// The file, as it was read.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) scenario_text: String,
     /// When it began: RFC 3339, UTC.
     pub(crate) started: String,
     /// From the start to the last answer (or the bound that ended it).

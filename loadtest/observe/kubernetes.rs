@@ -10,9 +10,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::discovery::{ApiResource, pinned_kind};
 use kube::{Client, Config};
 
+use super::Of;
 use super::error::ObserveError;
 use super::http::reasons;
-use super::text;
 use crate::run::Observed;
 
 /// More pods than a service of a load test has.
@@ -54,15 +54,15 @@ struct Objects {
 // === impl At ===
 
 impl At {
-    pub(super) fn read(field: &Field<'_>) -> Option<Self> {
+    pub(super) fn read(field: &Field<'_>, of: Of<'_>) -> Option<Self> {
         let fields = field.fields();
         let at = Self {
-            api_version: text(&fields, "apiVersion").unwrap_or_else(|| "apps/v1".into()),
-            kind: text(&fields, "kind").unwrap_or_else(|| "Deployment".into()),
-            name: text(&fields, "name"),
-            namespace: text(&fields, "namespace"),
-            context: text(&fields, "context"),
-            server: text(&fields, "server"),
+            api_version: of.text(&fields, "apiVersion").unwrap_or_else(|| "apps/v1".into()),
+            kind: of.text(&fields, "kind").unwrap_or_else(|| "Deployment".into()),
+            name: of.text(&fields, "name"),
+            namespace: of.text(&fields, "namespace"),
+            context: of.text(&fields, "context"),
+            server: of.text(&fields, "server"),
         };
         fields.finish();
         Some(at)

@@ -22,6 +22,7 @@ pub(crate) use error::ObserveError;
 pub(crate) use watch::Watch;
 
 use crate::run::Observed;
+use crate::scenario::{Owner, Template};
 
 /// How often is enough to see a cold start of a second, and little enough to disturb nothing.
 const EVERY: Duration = Duration::from_millis(500);
@@ -38,6 +39,15 @@ pub(crate) struct Observe {
     pub(crate) every: Duration,
     /// Where to look.
     pub(crate) source: Source,
+}
+
+/// Whose replicas these are, for what the scenario says in general.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Of<'a> {
+    /// The service.
+    pub(crate) owner: Owner<'a>,
+    /// Files are relative to it.
+    pub(crate) folder: &'a Path,
 }
 
 /// Who knows a service's replicas.
@@ -61,14 +71,14 @@ enum Reader {
 // === impl Observe ===
 
 impl Observe {
-    /// Reads what is under `observe`; files are relative to `folder`. `None` when there is a problem, which is recorded.
-    pub(crate) fn read(field: &Field<'_>, folder: &Path) -> Option<Self> {
+    /// Reads what is under `observe`. `None` when there is a problem, which is recorded.
+    pub(crate) fn read(field: &Field<'_>, of: Of<'_>) -> Option<Self> {
         let fields = field.fields();
         let every = fields.take("every").map_or(Some(EVERY), |f| f.duration(EVERY_LEAST..=EVERY_MOST));
         let sources = [
-            fields.take("pilotlight").map(|f| pilotlight::At::read(&f, folder).map(Source::Pilotlight)),
-            fields.take("prometheus").map(|f| prometheus::At::read(&f, folder).map(Source::Prometheus)),
-            fields.take("kubernetes").map(|f| kubernetes::At::read(&f).map(Source::Kubernetes)),
+            fields.take("pilotlight").map(|f| pilotlight::At::read(&f, of).map(Source::Pilotlight)),
+            fields.take("prometheus").map(|f| prometheus::At::read(&f, of).map(Source::Prometheus)),
+            fields.take("kubernetes").map(|f| kubernetes::At::read(&f, of).map(Source::Kubernetes)),
         ];
         fields.finish();
         let mut sources = sources.into_iter().flatten();
@@ -85,14 +95,29 @@ fn wrong<T>(field: &Field<'_>, given: &str) -> Option<T> {
     None
 }
 
-/// A text that may be missing.
-fn text(fields: &Fields<'_>, name: &'static str) -> Option<String> {
-    fields.take(name)?.nonempty().map(str::to_owned)
+// === impl Of ===
+
+impl Of<'_> {
+    /// A text that may be missing. `{{service}}` and `{{copy}}` are filled in.
+    fn text(&self, fields: &Fields<'_>, name: &'static str) -> Option<String> {
+        let field = fields.take(name)?;
+        let template = Template::parse(field.nonempty()?, self.owner);
+        match template.as_ref().map(Template::fixed) {
+            Ok(Some(text)) => Some(text.to_owned()),
+            Ok(None) => field.wrong("a text that is always the same; {{service}} and {{copy}} may be in it"),
+            Err(wrong) => wrong_in(&field, wrong),
+        }
+    }
+
+    /// A file.
+    fn file(&self, fields: &Fields<'_>, name: &'static str) -> Option<PathBuf> {
+        self.text(fields, name).map(|path| self.folder.join(path))
+    }
 }
 
-/// A file, relative to the scenario's folder.
-fn file(fields: &Fields<'_>, name: &'static str, folder: &Path) -> Option<PathBuf> {
-    text(fields, name).map(|path| folder.join(path))
+fn wrong_in<T>(field: &Field<'_>, given: &str) -> Option<T> {
+    field.problem(given, "{{service}} or {{copy}}");
+    None
 }
 
 /// An address that [`http::Http`] can ask.
@@ -146,7 +171,8 @@ mod tests {
     pub(super) fn parse(text: &str) -> Result<Observe, String> {
         let sink = Sink::new(Path::new("/scenarios/s.yaml"));
         let nodes = yaml::parse(text.as_bytes(), &sink);
-        let observe = Observe::read(&Field::new(&nodes[0], "observe".into(), &sink), Path::new("/scenarios"));
+        let of = Of { owner: Owner { service: "wake-3", copy: 3 }, folder: Path::new("/scenarios") };
+        let observe = Observe::read(&Field::new(&nodes[0], "observe".into(), &sink), of);
         let problems: Vec<_> = sink.into_parts().0.iter().map(ToString::to_string).collect();
         observe.filter(|_| problems.is_empty()).ok_or_else(|| problems.join("\n"))
     }
@@ -157,6 +183,8 @@ mod tests {
         assert_eq!(observe.every, Duration::from_secs(2));
         assert!(matches!(observe.source, Source::Pilotlight(_)));
         assert_eq!(parse("{kubernetes: {}}").unwrap().every, EVERY);
+        let observe = parse("{kubernetes: {name: 'app-{{copy}}', kind: StatefulSet}}").unwrap();
+        assert!(matches!(observe.source, Source::Kubernetes(at) if at.name.as_deref() == Some("app-3")));
     }
 
     #[test]
@@ -169,6 +197,8 @@ mod tests {
             ("{kubernets: {}}", "kubernets"),
             ("{pilotlight: {}}", "admin"),
             ("{pilotlight: {admin: 'ftp://x'}}", "http://"),
+            ("{pilotlight: {admin: 'http://x', service: '{{uuid}}'}}", "always the same"),
+            ("{pilotlight: {admin: 'http://x', service: '{{cpoy}}'}}", "{{cpoy}}"),
             ("{prometheus: {url: 'http://x'}}", "metrics"),
             ("{prometheus: {url: 'http://x', metrics: keda}}", "knative"),
             ("{prometheus: {url: 'http://x', queries: {redy: up}}}", "redy"),

@@ -1,13 +1,13 @@
 //! pilotlight's own view of a service: `GET /api/services/NAMESPACE/NAME` on its admin port.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ::pilotlight::config::field::Field;
 use serde::Deserialize;
 
 use super::error::ObserveError;
 use super::http::Http;
-use super::{address, file, key, text};
+use super::{Of, address, key};
 use crate::run::Observed;
 
 /// Which service of which pilotlight.
@@ -44,10 +44,10 @@ struct Replica {
 // === impl At ===
 
 impl At {
-    pub(super) fn read(field: &Field<'_>, folder: &Path) -> Option<Self> {
+    pub(super) fn read(field: &Field<'_>, of: Of<'_>) -> Option<Self> {
         let fields = field.fields();
-        let (admin, service) = (address(&fields, "admin"), text(&fields, "service"));
-        let token_file = file(&fields, "tokenFile", folder);
+        let (admin, service) = (address(&fields, "admin"), of.text(&fields, "service"));
+        let token_file = of.file(&fields, "tokenFile");
         fields.finish();
         Some(Self { admin: admin?, service, token_file })
     }

@@ -1,13 +1,13 @@
 //! A Prometheus: one instant query per quantity.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ::pilotlight::config::field::Field;
 use serde::Deserialize;
 
 use super::error::ObserveError;
 use super::http::Http;
-use super::{address, file, key, text};
+use super::{Of, address, key};
 use crate::run::Observed;
 
 const METRICS: [(&str, Metrics); 2] = [("pilotlight", Metrics::Pilotlight), ("knative", Metrics::Knative)];
@@ -75,12 +75,12 @@ struct Data {
 // === impl At ===
 
 impl At {
-    pub(super) fn read(field: &Field<'_>, folder: &Path) -> Option<Self> {
+    pub(super) fn read(field: &Field<'_>, of: Of<'_>) -> Option<Self> {
         let fields = field.fields();
-        let (url, service) = (address(&fields, "url"), text(&fields, "service"));
+        let (url, service) = (address(&fields, "url"), of.text(&fields, "service"));
         let metrics = fields.take("metrics").map(|f| f.choice(&METRICS));
-        let queries = fields.take("queries").map(|f| Queries::read(&f)).unwrap_or_default();
-        let token_file = file(&fields, "tokenFile", folder);
+        let queries = fields.take("queries").map(|f| Queries::read(&f, of)).unwrap_or_default();
+        let token_file = of.file(&fields, "tokenFile");
         fields.finish();
         if metrics.is_none() && queries == Queries::default() {
             field.problem(
@@ -112,14 +112,14 @@ impl At {
 // === impl Queries ===
 
 impl Queries {
-    fn read(field: &Field<'_>) -> Self {
+    fn read(field: &Field<'_>, of: Of<'_>) -> Self {
         let fields = field.fields();
         let queries = Self {
-            desired: text(&fields, "desired"),
-            ready: text(&fields, "ready"),
-            starting: text(&fields, "starting"),
-            in_flight: text(&fields, "inFlight"),
-            queued: text(&fields, "queued"),
+            desired: of.text(&fields, "desired"),
+            ready: of.text(&fields, "ready"),
+            starting: of.text(&fields, "starting"),
+            in_flight: of.text(&fields, "inFlight"),
+            queued: of.text(&fields, "queued"),
         };
         fields.finish();
         queries

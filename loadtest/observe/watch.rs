@@ -16,6 +16,8 @@ use crate::run::Observed;
 
 /// For one look; a source that is slower shows too little anyway.
 const LOOK_MOST: Duration = Duration::from_secs(5);
+/// From one look to the next, all services of a run together.
+const LOOKS_APART: Duration = Duration::from_millis(20);
 /// Different errors that are kept.
 const ERRORS_MOST: usize = 8;
 
@@ -45,10 +47,12 @@ struct Kind {
 // === impl Watch ===
 
 impl Watch {
-    /// Begins to look. `began` is the run's start; `tell` is called once, with the first thing that goes wrong.
+    /// Begins to look. `began` is the run's start; `tell` is called once, with the first thing that goes wrong. Of
+    /// `among` services that are watched, each is looked at less often, so that all of them together stay a trickle.
     pub(crate) fn start(
         observe: &Observe,
         service: &str,
+        among: usize,
         began: Instant,
         tell: impl FnOnce(&ObserveError) + Send + 'static,
     ) -> Self {

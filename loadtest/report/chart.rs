@@ -268,8 +268,8 @@ impl Chart {
             plot.draw(&Rectangle::new(corners, Colour::Band.rgb().filled())).map_err(broken)?;
         }
         let label = |h, v| {
-            let style = TextStyle::from(("sans-serif", FONT).into_font()).color(&Colour::Label.rgb());
-            style.pos(Pos::new(h, v))
+            let font = ("sans-serif", FONT).into_font();
+            TextStyle { color: Colour::Label.rgb().to_backend_color(), pos: Pos::new(h, v), ..font.into() }
         };
         for (at, text) in &self.y.ticks {
             let line = vec![(self.x.from, *at), (self.x.to, *at)];
