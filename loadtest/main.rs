@@ -3,8 +3,10 @@
 mod arrivals;
 mod client;
 mod engine;
+mod observe;
 mod outcome;
 mod recorder;
+mod report;
 mod run;
 mod scenario;
 

@@ -53,6 +53,15 @@ pub(crate) enum Code {
     Failed(Failure),
 }
 
+/// No whole answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failed {
+    /// What it is counted under.
+    pub(crate) kind: Failure,
+    /// In words, where somebody said something.
+    pub(crate) why: Option<String>,
+}
+
 /// Why there is no whole answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Failure {
@@ -72,6 +81,24 @@ pub(crate) enum Failure {
     NoEvent,
     /// The run ended first.
     CutOff,
+}
+
+// === impl Failed ===
+
+impl Failed {
+    /// With an error's own words and those of what caused it.
+    pub(crate) fn new(kind: Failure, error: &dyn std::error::Error) -> Self {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        let mut words: Vec<String> = causes.map(ToString::to_string).collect();
+        words.dedup();
+        Self { kind, why: Some(words.join(": ")) }
+    }
+}
+
+impl From<Failure> for Failed {
+    fn from(kind: Failure) -> Self {
+        Self { kind, why: None }
+    }
 }
 
 // === impl Start ===

@@ -23,6 +23,9 @@ pub(crate) struct Run {
     pub(crate) version: u32,
     /// The scenario's name.
     pub(crate) scenario: String,
+    /// The file, as it was read.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) scenario_text: String,
     /// When it began: RFC 3339, UTC.
     pub(crate) started: String,
     /// From the start to the last answer (or the bound that ended it).
@@ -106,6 +109,9 @@ pub(crate) struct ServiceRun {
     /// What came of the requests: `200`, `503`; `grpc 14`; `connect`, `timeout`, `reset`, `body` …
     /// Warm-ups are left out.
     pub(crate) codes: BTreeMap<String, u64>,
+    /// What the first request of each kind of failure ran into, in words.
+    #[serde(default)]
+    pub(crate) reasons: BTreeMap<String, String>,
     /// Requests that waited for a start, as `Server-Timing` tells; the first thousand, warm-ups among them.
     pub(crate) starts: Vec<ColdStart>,
     /// How many there were.

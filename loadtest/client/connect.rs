@@ -13,7 +13,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_util::either::Either;
 
-use crate::outcome::Failure;
+use crate::outcome::{Failed, Failure};
 use crate::scenario::{Scheme, Target};
 
 /// A connection as hyper wants it.
@@ -72,27 +72,27 @@ impl Connector {
     }
 
     /// A new connection.
-    pub(super) async fn connect(&self) -> Result<Io, Failure> {
+    pub(super) async fn connect(&self) -> Result<Io, Failed> {
         let addresses = self.addresses.get_or_try_init(|| self.look_up()).await?;
-        let mut stream = None;
+        let mut stream = Err(Failed::from(Failure::Connect));
         for address in addresses {
-            stream = TcpStream::connect(address).await.ok();
-            if stream.is_some() {
+            stream = TcpStream::connect(address).await.map_err(|e| Failed::new(Failure::Connect, &e));
+            if stream.is_ok() {
                 break;
             }
         }
-        let stream = stream.ok_or(Failure::Connect)?;
+        let stream = stream?;
         // Without this, small requests may wait for an acknowledgement. It fails on sockets that are gone.
         let _ = stream.set_nodelay(true);
         let Some((tls, name)) = &self.tls else {
             return Ok(TokioIo::new(Either::Left(stream)));
         };
         let name = name.clone().ok_or(Failure::Tls)?;
-        let encrypted = tls.connect(name, stream).await.map_err(|_| Failure::Tls)?;
+        let encrypted = tls.connect(name, stream).await.map_err(|e| Failed::new(Failure::Tls, &e))?;
         Ok(TokioIo::new(Either::Right(encrypted)))
     }
 
-    async fn look_up(&self) -> Result<Vec<SocketAddr>, Failure> {
+    async fn look_up(&self) -> Result<Vec<SocketAddr>, Failed> {
         let Target { host, port, .. } = &self.target;
         if let Ok(ip) = host.parse::<IpAddr>() {
             return Ok(vec![SocketAddr::new(ip, *port)]);
@@ -101,7 +101,7 @@ impl Connector {
         if host == "localhost" || host.ends_with(".localhost") {
             return Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, *port))]);
         }
-        let found = tokio::net::lookup_host((host.as_str(), *port)).await.map_err(|_| Failure::Connect)?;
-        Ok(found.collect())
+        let found = tokio::net::lookup_host((host.as_str(), *port)).await;
+        Ok(found.map_err(|e| Failed::new(Failure::Connect, &e))?.collect())
     }
 }

@@ -10,7 +10,7 @@ use hyper::upgrade::Upgraded;
 use hyper::{Request, Response, StatusCode};
 
 use super::connect::Connector;
-use crate::outcome::Failure;
+use crate::outcome::{Failed, Failure};
 
 /// Connections to one service. As many are open as requests are, which the scenario bounds.
 pub(super) struct Http1 {
@@ -38,7 +38,7 @@ impl Http1 {
     pub(super) async fn send(
         &self,
         request: Request<Full<Bytes>>,
-    ) -> Result<(Response<Incoming>, Busy<'_>), Failure> {
+    ) -> Result<(Response<Incoming>, Busy<'_>), Failed> {
         let mut request = request;
         while let Some(mut sender) = self.take() {
             if sender.ready().await.is_err() {
@@ -62,7 +62,7 @@ impl Http1 {
     pub(super) async fn upgrade(
         &self,
         request: Request<Full<Bytes>>,
-    ) -> Result<(Response<Incoming>, Option<Upgraded>), Failure> {
+    ) -> Result<(Response<Incoming>, Option<Upgraded>), Failed> {
         let mut sender = self.open(true).await?;
         let mut response = sender.send_request(request).await.map_err(|e| failure(&e))?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -82,9 +82,10 @@ impl Http1 {
         None
     }
 
-    async fn open(&self, upgrades: bool) -> Result<Sender, Failure> {
+    async fn open(&self, upgrades: bool) -> Result<Sender, Failed> {
         let io = self.connector.connect().await?;
-        let (sender, connection) = http1::handshake(io).await.map_err(|_| Failure::Connect)?;
+        let (sender, connection) =
+            http1::handshake(io).await.map_err(|e| Failed::new(Failure::Connect, &e))?;
         // The task ends with the connection: when the sender is dropped, or the server closes.
         if upgrades {
             tokio::task::spawn_local(connection.with_upgrades());
@@ -106,6 +107,6 @@ impl Busy<'_> {
     }
 }
 
-fn failure(error: &hyper::Error) -> Failure {
-    if error.is_parse() { Failure::Protocol } else { Failure::Reset }
+fn failure(error: &hyper::Error) -> Failed {
+    Failed::new(if error.is_parse() { Failure::Protocol } else { Failure::Reset }, error)
 }

@@ -11,7 +11,7 @@ use hyper::{Request, Response};
 use tokio::sync::Mutex;
 
 use super::connect::Connector;
-use crate::outcome::Failure;
+use crate::outcome::{Failed, Failure};
 
 /// A request that a server refused unread is sent on a new connection; so often at most.
 const TRIES: usize = 3;
@@ -45,7 +45,7 @@ impl Http2 {
     }
 
     /// Sends a request and returns with the head of the answer.
-    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failure> {
+    pub(super) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, Failed> {
         let turn = self.next.get();
         self.next.set((turn + 1) % self.slots.len());
         let slot = &self.slots[turn];
@@ -56,14 +56,14 @@ impl Http2 {
                 Ok(response) => return Ok(response),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(Failure::Reset),
+                    None => return Err(Failed::new(Failure::Reset, error.error())),
                 },
             }
         }
-        Err(Failure::Reset)
+        Err(Failure::Reset.into())
     }
 
-    async fn sender(&self, slot: &Slot) -> Result<Sender, Failure> {
+    async fn sender(&self, slot: &Slot) -> Result<Sender, Failed> {
         if let Some(sender) = slot.open() {
             return Ok(sender);
         }
@@ -72,7 +72,8 @@ impl Http2 {
             return Ok(sender);
         }
         let io = self.connector.connect().await?;
-        let (sender, connection) = http2::handshake(ThisThread, io).await.map_err(|_| Failure::Connect)?;
+        let (sender, connection) =
+            http2::handshake(ThisThread, io).await.map_err(|e| Failed::new(Failure::Connect, &e))?;
         tokio::task::spawn_local(connection);
         *slot.sender.borrow_mut() = Some(sender.clone());
         Ok(sender)

@@ -23,7 +23,7 @@ use self::connect::Connector;
 use self::http1::{Busy, Http1};
 use self::http2::Http2;
 use self::request::Requests;
-use crate::outcome::{Answer, Code, Events, Failure, Start};
+use crate::outcome::{Answer, Code, Events, Failed, Failure, Start};
 use crate::recorder::{Recorder, Shot};
 use crate::scenario::{Protocol, Service};
 
@@ -61,7 +61,7 @@ impl Caller {
         shot: Shot,
         left: Instant,
         recorder: &Recorder,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, Failed> {
         let deadline = shot.intended + self.service.timeout;
         let asked = async {
             let body = self.requests.body(shot.index);
@@ -73,10 +73,10 @@ impl Caller {
                 Protocol::Websocket(how) => self.talk(shot, body, how, recorder).await,
             }
         };
-        timeout_at(deadline.into(), asked).await.unwrap_or(Err(Failure::Timeout))
+        timeout_at(deadline.into(), asked).await.unwrap_or(Err(Failure::Timeout.into()))
     }
 
-    async fn plain(&self, shot: Shot, body: Bytes) -> Result<Answer, Failure> {
+    async fn plain(&self, shot: Shot, body: Bytes) -> Result<Answer, Failed> {
         let (mut answer, busy) = self.send(shot, body).await?;
         let mut bytes_in = 0;
         read(answer.body_mut(), |data| bytes_in += data.len() as u64).await?;
@@ -84,7 +84,7 @@ impl Caller {
         Ok(self.answer(&answer, bytes_in))
     }
 
-    async fn grpc(&self, shot: Shot, body: Bytes) -> Result<Answer, Failure> {
+    async fn grpc(&self, shot: Shot, body: Bytes) -> Result<Answer, Failed> {
         let (mut answer, _) = self.send(shot, body).await?;
         let mut bytes_in = 0;
         let trailers = read(answer.body_mut(), |data| bytes_in += data.len() as u64).await?;
@@ -93,7 +93,7 @@ impl Caller {
         Ok(Answer { code, ok, ..self.answer(&answer, bytes_in) })
     }
 
-    async fn events(&self, shot: Shot, body: Bytes, recorder: &Recorder) -> Result<Answer, Failure> {
+    async fn events(&self, shot: Shot, body: Bytes, recorder: &Recorder) -> Result<Answer, Failed> {
         let (mut answer, busy) = self.send(shot, body).await?;
         let (mut bytes_in, mut parser) = (0, sse::Parser::default());
         let mut seen: Option<Events> = None;
@@ -118,13 +118,13 @@ impl Caller {
         busy.map(Busy::rest);
         let answer = self.answer(&answer, bytes_in);
         if answer.ok && seen.is_none() {
-            return Err(Failure::NoEvent);
+            return Err(Failure::NoEvent.into());
         }
         Ok(Answer { events: seen, ..answer })
     }
 
     /// The response's head has come when this returns.
-    async fn send(&self, shot: Shot, body: Bytes) -> Result<(Response<Incoming>, Option<Busy<'_>>), Failure> {
+    async fn send(&self, shot: Shot, body: Bytes) -> Result<(Response<Incoming>, Option<Busy<'_>>), Failed> {
         match &self.connections {
             Connections::Http1(http1) => {
                 let (answer, busy) = http1.send(self.requests.http1(shot.index, body)?).await?;
@@ -154,10 +154,10 @@ fn start(headers: &HeaderMap) -> Option<Start> {
 }
 
 /// Reads a body to its end. Returns its trailers.
-async fn read(body: &mut Incoming, mut each: impl FnMut(Bytes)) -> Result<Option<HeaderMap>, Failure> {
+async fn read(body: &mut Incoming, mut each: impl FnMut(Bytes)) -> Result<Option<HeaderMap>, Failed> {
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
-        match frame.map_err(|_| Failure::Body)?.into_data() {
+        match frame.map_err(|e| Failed::new(Failure::Body, &e))?.into_data() {
             Ok(data) => each(data),
             Err(other) => trailers = other.into_trailers().ok(),
         }

@@ -11,11 +11,11 @@ use hyper_util::rt::TokioIo;
 use pilotlight::clock;
 use sha1::{Digest as _, Sha1};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::{Caller, Connections, read};
-use crate::outcome::{Answer, Code, Failure};
+use crate::outcome::{Answer, Code, Failed, Failure};
 use crate::recorder::{Recorder, Shot};
 use crate::scenario::Websocket;
 
@@ -34,9 +34,9 @@ impl Caller {
         first: Bytes,
         how: &Websocket,
         recorder: &Recorder,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, Failed> {
         let Connections::Http1(http1) = &self.connections else {
-            return Err(Failure::Protocol);
+            return Err(Failure::Protocol.into());
         };
         let key = STANDARD.encode(self.requests.rng(shot.index, KEY).u128(..).to_le_bytes());
         let mut request = self.requests.http1(shot.index, Bytes::new())?;
@@ -53,7 +53,7 @@ impl Caller {
         if answer.headers().get("sec-websocket-accept").map(HeaderValue::as_bytes)
             != Some(accept(&key).as_bytes())
         {
-            return Err(Failure::Protocol);
+            return Err(Failure::Protocol.into());
         }
         let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Client, None).await;
         let (mut bytes_in, mut next) = (0, clock::now());
@@ -67,7 +67,7 @@ impl Caller {
                 Ok(text) => Message::text(text),
                 Err(_) => Message::binary(body),
             };
-            socket.send(message).await.map_err(|_| Failure::Body)?;
+            socket.send(message).await.map_err(|e| failed(&e))?;
             bytes_in += reply(&mut socket).await?;
             recorder.round_trip(shot, clock::now().saturating_duration_since(sent));
         }
@@ -80,16 +80,19 @@ impl Caller {
 }
 
 /// Waits for a message. Returns its size.
-async fn reply(socket: &mut WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>) -> Result<u64, Failure> {
+async fn reply(socket: &mut WebSocketStream<TokioIo<hyper::upgrade::Upgraded>>) -> Result<u64, Failed> {
     loop {
         match socket.next().await {
             Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => return Ok(message.len() as u64),
-            Some(Ok(Message::Close(_))) | None => return Err(Failure::Body),
+            Some(Ok(Message::Close(_))) | None => return Err(Failure::Body.into()),
             Some(Ok(_)) => {}
-            Some(Err(tokio_tungstenite::tungstenite::Error::Protocol(_))) => return Err(Failure::Protocol),
-            Some(Err(_)) => return Err(Failure::Body),
+            Some(Err(error)) => return Err(failed(&error)),
         }
     }
+}
+
+fn failed(error: &Error) -> Failed {
+    Failed::new(if let Error::Protocol(_) = error { Failure::Protocol } else { Failure::Body }, error)
 }
 
 /// What a server answers a key with (RFC 6455 §4.2.2).

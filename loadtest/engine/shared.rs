@@ -8,7 +8,7 @@ use pilotlight::clock;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::outcome::{Answer, Failure};
+use crate::outcome::{Answer, Failed, Failure};
 use crate::recorder::{Recorder, Shot};
 use crate::scenario::Scenario;
 
@@ -141,10 +141,10 @@ impl Ticket {
     }
 
     /// Counts what came of it; it left at `left`.
-    pub(super) fn end(mut self, left: Instant, came: Result<Answer, Failure>) {
+    pub(super) fn end(mut self, left: Instant, came: Result<Answer, Failed>) {
         match came {
             Ok(answer) => self.recorder().done(self.shot, left, clock::now(), &answer),
-            Err(failure) => self.recorder().failed(self.shot, failure),
+            Err(failed) => self.recorder().failed(self.shot, failed),
         }
         self.open = false;
     }
@@ -153,7 +153,7 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if self.open {
-            self.recorder().failed(self.shot, Failure::CutOff);
+            self.recorder().failed(self.shot, Failure::CutOff.into());
         }
         self.shared.open.fetch_sub(1, Ordering::Relaxed);
         let flights = &self.shared.flights[self.timeline];

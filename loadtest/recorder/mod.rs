@@ -14,7 +14,7 @@ pub(crate) use live::Live;
 use self::live::LiveSums;
 use self::seconds::{Count, Seconds};
 use self::sums::{Distribution, Sums};
-use crate::outcome::{Answer, Code, Failure};
+use crate::outcome::{Answer, Code, Failed, Failure};
 use crate::run::{ColdStart, Quantiles, ServiceRun, Totals};
 
 /// Cold starts of a service that are kept one by one.
@@ -58,6 +58,8 @@ struct ServiceSums {
     codes: BTreeMap<Code, u64>,
     starts: Vec<ColdStart>,
     starts_count: u64,
+    /// The first one's words of each kind of failure.
+    reasons: BTreeMap<Failure, String>,
 }
 
 // === impl Recorder ===
@@ -71,6 +73,7 @@ impl Recorder {
             codes: BTreeMap::new(),
             starts: Vec::new(),
             starts_count: 0,
+            reasons: BTreeMap::new(),
         };
         let services = (0..services).map(|_| Mutex::new(sums())).collect();
         Self { began, services, warm_ups, live: Mutex::default(), late: Mutex::default() }
@@ -133,14 +136,17 @@ impl Recorder {
     }
 
     /// It was not.
-    pub(crate) fn failed(&self, shot: Shot, failure: Failure) {
+    pub(crate) fn failed(&self, shot: Shot, failed: Failed) {
         let second = self.second(shot);
         let mut service = self.services[shot.service].lock();
         service.phases[shot.phase].failed += 1;
-        let code = Code::Failed(failure);
+        let code = Code::Failed(failed.kind);
         service.seconds.count(second, &Count::Failed(code));
         if !self.warm_ups[shot.phase] {
             *service.codes.entry(code).or_default() += 1;
+        }
+        if let Some(why) = failed.why {
+            service.reasons.entry(failed.kind).or_insert(why);
         }
         drop(service);
         self.live.lock().failed += 1;
@@ -192,6 +198,7 @@ impl Recorder {
             codes: service.codes.iter().map(|(code, n)| (code.to_string(), *n)).collect(),
             starts: std::mem::take(&mut service.starts),
             starts_count: service.starts_count,
+            reasons: service.reasons.iter().map(|(kind, why)| (kind.to_string(), why.clone())).collect(),
             ..ServiceRun::default()
         }
     }

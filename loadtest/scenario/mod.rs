@@ -26,7 +26,7 @@ pub(crate) use overrides::{Override, Overrides};
 pub(crate) use phase::{Ends, Phase};
 pub(crate) use service::{Protocol, Service, Websocket};
 pub(crate) use target::{Scheme, Target};
-pub(crate) use template::Template;
+pub(crate) use template::{Owner, Template};
 pub(crate) use threshold::{Metric, Stat, Threshold};
 
 /// Requests of one run.

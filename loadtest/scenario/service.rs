@@ -15,6 +15,7 @@ use super::success::{self, Success};
 use super::target::Target;
 use super::template::{Owner, PLACEHOLDERS, Template};
 use super::threshold::{self, Threshold};
+use crate::observe::{Observe, Of};
 
 /// Services of one scenario, copies counted.
 pub(crate) const SERVICES_MAX: u32 = 1000;
@@ -49,6 +50,8 @@ pub(crate) struct Service {
     pub(crate) connections: u32,
     /// What must hold.
     pub(crate) thresholds: Vec<Threshold>,
+    /// How its replicas are seen.
+    pub(crate) observe: Option<Observe>,
 }
 
 /// How a service is spoken to.
@@ -119,7 +122,7 @@ impl Reader<'_> {
         }
         // Mistakes are the same in all copies: one is enough to find them.
         let first = self.one(&fields, 0, copies != Some(1));
-        fields.ignore(&["load", "observe"]);
+        fields.ignore(&["load"]);
         fields.finish();
         let mut services: Vec<Service> = first.into_iter().collect();
         for copy in 1..copies.unwrap_or(1) {
@@ -154,6 +157,9 @@ impl Reader<'_> {
         let connections = fields.take("connections").map_or(Some(1), |f| f.whole(1..=1000));
         let thresholds = fields.take("thresholds").map(|f| threshold::read(&f, false)).unwrap_or_default();
 
+        let of = Of { owner, folder: self.folder };
+        let observe = fields.take("observe").and_then(|f| Observe::read(&f, of));
+
         let (target, rest) = target?;
         let rest = url.as_ref().and_then(|f| template_of(f, &rest, owner).filter(|t| is_path(t, f)))?;
         let (body, grpc_path, content_type) = body?;
@@ -179,6 +185,7 @@ impl Reader<'_> {
             success: success?,
             connections: connections?,
             thresholds,
+            observe,
         })
     }
 
