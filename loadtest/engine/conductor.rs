@@ -19,7 +19,7 @@ const AHEAD: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Whether a service is known to be without replicas.
-pub(crate) type IsZero = dyn Fn(usize) -> bool;
+pub(crate) type IsZero<'a> = dyn Fn(usize) -> bool + 'a;
 
 /// Where a run stands, for the progress display and for the report.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(super) struct Conductor<'a> {
     /// The number of its first phase of all.
     pub(super) first: usize,
     pub(super) threads: Vec<mpsc::Sender<Order>>,
-    pub(super) is_zero: &'a IsZero,
+    pub(super) is_zero: &'a IsZero<'a>,
 }
 
 // === impl Stage ===

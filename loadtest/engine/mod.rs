@@ -79,7 +79,7 @@ impl Threads {
         self,
         shared: &Arc<Shared>,
         stage: &Stage,
-        is_zero: &IsZero,
+        is_zero: &IsZero<'_>,
     ) -> Result<Finished, EngineError> {
         let mut first = 0;
         let conductors = shared.scenario.timelines.iter().enumerate().map(|(timeline, line)| {

@@ -86,12 +86,13 @@ pub(crate) struct Loaded {
 }
 
 /// Reads a file.
-pub(crate) fn load(file: &Path, overrides: &Overrides) -> Result<Loaded, Problems> {
+pub(crate) fn load(file: &Path, overrides: &Overrides) -> Result<(Loaded, String), Problems> {
     let text = std::fs::read(file).map_err(|error| {
         let hint = "a scenario file, or the name of a built-in one (`loadtest scenarios`)";
         Problems(vec![Problem::of_file(file, error.to_string(), hint)])
     })?;
-    parse(&text, file, overrides)
+    let loaded = parse(&text, file, overrides)?;
+    Ok((loaded, String::from_utf8_lossy(&text).into_owned()))
 }
 
 /// Reads a text that came from `file`.
@@ -156,6 +157,11 @@ fn read(root: &Field<'_>, overrides: &Overrides, folder: &Path, stem: &str) -> O
             let place = services.len();
             if services.iter().any(|s| s.name == service.name) {
                 item.problem(format!("another service {:?}", service.name), "names that differ");
+            }
+            let waits = |phases: &[Phase]| phases.iter().any(|p| matches!(p.ends, Ends::AtZero(_)));
+            if service.observe.is_none() && waits(own.as_ref().or(shared.as_ref()).map_or(&[], Vec::as_slice))
+            {
+                item.problem("waitForZero, but no `observe`", "`observe`, which says when it is at zero");
             }
             match &own {
                 None => timelines[0].services.push(place),
