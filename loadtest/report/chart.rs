@@ -4,12 +4,13 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use super::markup::escape;
+use super::numbers::{count, round_ms};
 
 /// Drawn at twice the size at which it is shown: plotters' coordinates are whole numbers.
 const SIZE: (u32, u32) = (1240, 460);
-const FONT: f64 = 26.0;
-const LEFT: u32 = 116;
-const BOTTOM: u32 = 46;
+const FONT: f64 = 30.0;
+const LEFT: u32 = 128;
+const BOTTOM: u32 = 52;
 /// More tips than this are put together.
 pub(crate) const TIPS_MOST: usize = 240;
 
@@ -157,7 +158,7 @@ impl Axis {
 
     /// The same for whole things.
     pub(crate) fn whole(most: u64) -> Self {
-        let mut axis = Self::linear(most.max(1) as f64, |at| super::numbers::count(at.round() as u64));
+        let mut axis = Self::linear(most.max(1) as f64, |at| count(at.round() as u64));
         axis.ticks.retain(|(at, _)| (at - at.round()).abs() < 1e-9);
         axis
     }
@@ -167,7 +168,7 @@ impl Axis {
         let values = values.filter(|v| *v > 0.0);
         let (least, most) = values.fold((f64::MAX, 0.0_f64), |(least, most), v| (least.min(v), most.max(v)));
         if most <= 0.0 || most / least < 20.0 {
-            return Self::linear(most, super::numbers::ms);
+            return Self::linear(most, round_ms);
         }
         let (from, to) = (least.log10().floor(), (most * 1.1).log10());
         let mut ticks = Vec::new();
@@ -176,7 +177,7 @@ impl Axis {
             for factor in [1.0, 2.0, 5.0] {
                 let at = 10_f64.powi(power) * factor;
                 if (dense || factor < 1.5) && at.log10() <= to {
-                    ticks.push((at.log10(), super::numbers::ms(at).replace(".00", "").replace(".0 ", " ")));
+                    ticks.push((at.log10(), round_ms(at)));
                 }
             }
         }
@@ -360,7 +361,7 @@ mod tests {
         assert_eq!(ticks(&Axis::time(60.0)), ["0 s", "10 s", "20 s", "30 s", "40 s", "50 s", "60 s"]);
         assert_eq!(ticks(&Axis::time(7200.0)).last(), Some(&"120 min"));
         assert_eq!(ticks(&Axis::time(864_000.0)).last(), Some(&"240 h"));
-        assert_eq!(ticks(&Axis::ms([1.0, 10.0].into_iter())), ["0 ms", "5.00 ms", "10.0 ms"]);
+        assert_eq!(ticks(&Axis::ms([1.0, 10.0].into_iter())), ["0 ms", "5 ms", "10 ms"]);
         assert_eq!(
             ticks(&Axis::ms([0.9, 2_000.0].into_iter())),
             ["100 µs", "1 ms", "10 ms", "100 ms", "1,000 ms"]

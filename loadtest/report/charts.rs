@@ -2,7 +2,7 @@
 
 use super::chart::{Axis, Chart, Colour, Layer, TIPS_MOST};
 use super::codes::Kind;
-use super::numbers::{count, ms, number, seconds};
+use super::numbers::{count, ms, round, seconds};
 use super::series::{Latency, Stretches, steps};
 use crate::run::{Observed, Quantiles, Run, ServiceRun};
 
@@ -11,7 +11,7 @@ const MARKS_MOST: usize = 200;
 /// Points of a distribution, each drawn to the pixel.
 const CURVE_POINTS: usize = 120;
 /// Colours of each kind of code; further codes of the kind share the last.
-const GOOD: [Colour; 2] = [Colour::Blue, Colour::Aqua];
+const GOOD: [Colour; 2] = [Colour::Ramp1, Colour::Aqua];
 const REFUSED: [Colour; 1] = [Colour::Yellow];
 const ERROR: [Colour; 2] = [Colour::Red, Colour::Pink];
 const NONE: [Colour; 2] = [Colour::Violet, Colour::Grey];
@@ -109,7 +109,8 @@ impl Of<'_> {
         let stretches = &self.stretches;
         let mut names: Vec<&str> =
             stretches.all.iter().flat_map(|s| s.codes.keys().map(String::as_str)).collect();
-        names.sort_unstable_by_key(|name| (Kind::of(name), *name));
+        // The worst lie on the ground, where a few of them are seen.
+        names.sort_unstable_by_key(|name| (std::cmp::Reverse(Kind::of(name)), *name));
         names.dedup();
         names.first()?;
         // Codes that share a colour share a layer.
@@ -154,7 +155,7 @@ impl Of<'_> {
             chart.legend.push((*colour, names.join(", ")));
             below = above;
         }
-        chart.y = Axis::linear(below.iter().copied().fold(0.0, f64::max), number);
+        chart.y = Axis::linear(below.iter().copied().fold(0.0, f64::max), round);
         chart.tips = tips(stretches.all.iter().map(|stretch| {
             let parts: Vec<_> =
                 stretch.codes.iter().map(|(code, n)| format!("{code}: {}", count(*n))).collect();
@@ -233,7 +234,7 @@ impl Of<'_> {
             (Colour::Orange, "first token", total.first_token_ms.as_ref().and_then(curve)),
         ];
         let mut chart = Chart {
-            title: "Latency of how many".into(),
+            title: "Latency distribution".into(),
             note: "That share of the requests took at most so long; warm-ups are left out.".into(),
             x: Axis::nines(total.latency_ms.count),
             ..Chart::default()

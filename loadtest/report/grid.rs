@@ -108,8 +108,8 @@ mod tests {
         grid.row([Cell::plain(""), Cell::plain("sent"), Cell::plain("p50")]);
         grid.row([Cell::name(Style::Plain, "模型"), Cell::plain("1,000"), Cell::plain("2.5")]);
         grid.row([Cell::name(Style::Plain, "a\u{1b}[2J"), Cell::none(), Cell::plain("10")]);
-        let expected = "        sent  p50\n 模型   1,000  2.5\n a·[2J           10\n";
-        assert_eq!(grid.lines(1, Paint::off()).replace("  模型", " 模型"), expected);
+        let lines = grid.lines(1, Paint::off());
+        assert_eq!(lines, "         sent  p50\n 模型   1,000  2.5\n a·[2J          10\n");
         let painted = grid.lines(1, Paint::on());
         assert_eq!(painted.replace("\u{1b}[1m", ""), grid.lines(1, Paint::off()));
     }

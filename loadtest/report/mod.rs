@@ -12,8 +12,11 @@ pub(crate) mod html;
 pub(crate) mod json;
 mod markup;
 mod numbers;
+mod page;
 mod paint;
 mod replicas;
+#[cfg(test)]
+mod samples;
 mod series;
 pub(crate) mod table;
 

@@ -32,6 +32,22 @@ pub(crate) fn number(x: f64) -> String {
     if x < 0.0 { format!("−{text}") } else { text.to_owned() }
 }
 
+/// Of a round number: without the zeros that [`number`] gives it.
+pub(crate) fn round(x: f64) -> String {
+    let text = number(x);
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
+/// Milliseconds of a round number, with their unit.
+pub(crate) fn round_ms(x: f64) -> String {
+    let (value, unit) = match x {
+        x if x >= 10_000.0 => (x / 1000.0, "s"),
+        x if x >= 1.0 || x <= 0.0 => (x, "ms"),
+        _ => (x * 1000.0, "µs"),
+    };
+    format!("{} {unit}", round(value))
+}
+
 /// Milliseconds with the unit that suits them: `850 µs`, `12.3 ms`, `4.20 s`.
 pub(crate) fn ms(x: f64) -> String {
     match x.abs() {
@@ -101,6 +117,10 @@ mod tests {
         assert_eq!(
             [ms(0.85), ms(12.3), ms(4_200.0), ms(42_000.0)],
             ["850 µs", "12.3 ms", "4,200 ms", "42.0 s"]
+        );
+        assert_eq!(
+            [round_ms(0.0), round_ms(0.5), round_ms(20.0), round_ms(20_000.0)],
+            ["0 ms", "500 µs", "20 ms", "20 s"]
         );
         assert_eq!([seconds(4.2), seconds(90.0), seconds(100.0)], ["4.2 s", "90.0 s", "1 min 40 s"]);
         assert_eq!([seconds(3600.0), seconds(7500.0)], ["1 h", "2 h 5 min"]);

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use unicode_width::UnicodeWidthStr as _;
+
 use super::grid::{Cell, Grid};
 use super::numbers::{count, ms, number, seconds, share};
 use super::paint::{Paint, Style, tame};
@@ -12,6 +14,10 @@ use crate::run::{Finished, Quantiles, Run, ServiceRun, Totals, Verdict};
 const BLOCKS_MOST: usize = 6;
 /// Codes in one line.
 const CODES_MOST: usize = 8;
+/// Columns of the whole.
+const WIDTH: usize = 100;
+/// Where remarks begin.
+const REMARK: usize = 15;
 const COLUMNS: [&str; 10] = ["sent", "ok", "failed", "req/s", "p50", "p90", "p99", "p99.9", "max", ""];
 
 /// The whole table.
@@ -78,7 +84,14 @@ impl Page<'_> {
         }
         *out += &grid.lines(2, self.paint);
         for (what, text, style) in remarks(service) {
-            let _ = writeln!(out, "  {:<14}{}", what, self.paint.paint(style, &text));
+            let text =
+                wrapped(&text, WIDTH - REMARK).map(|line| self.paint.paint(style, &line)).collect::<Vec<_>>();
+            let _ = writeln!(
+                out,
+                "  {what:<width$}{}",
+                text.join(&format!("\n{:REMARK$}", "")),
+                width = REMARK - 2
+            );
         }
     }
 
@@ -155,6 +168,21 @@ pub(crate) fn verdict_text(verdict: &Verdict) -> String {
     let measured =
         verdict.measured.map_or_else(|| "nothing measured".into(), |m| format!("{} {unit}", number(m)));
     format!("{} {sign} {} {unit}: {measured}", tame(&verdict.what), number(verdict.limit))
+}
+
+/// `text` in lines of at most `width`, as far as its words allow.
+fn wrapped(text: &str, width: usize) -> impl Iterator<Item = String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.width() + 1 + word.width() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines.into_iter()
 }
 
 fn heading() -> impl Iterator<Item = Cell> {
@@ -287,4 +315,60 @@ pub(crate) fn replicas_text(replicas: &Replicas) -> String {
         let _ = write!(text, ", {} in flight", count(most));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::samples::Sample;
+    use super::*;
+
+    #[test]
+    fn fits_a_terminal_and_reads_without_colour() {
+        let mut run = Sample::default().run();
+        run.services[0].observe_errors.push("http://127.0.0.1:8081/api: nobody there ".repeat(6));
+        run.generator.warnings.push("the generator was late".into());
+        let plain = render(&run, Paint::off());
+        for expected in [
+            "burst at zero",
+            "warm-up *",
+            "* warm-up: not in \"all\"",
+            "503",
+            "FAIL  iris first",
+            "pass  iris p99",
+            "warning: the generator",
+            "not seen",
+            "5 requests waited",
+            "replica-seconds",
+            "1 of 2 thresholds",
+        ] {
+            assert!(plain.contains(expected), "{expected}: {plain}");
+        }
+        let widest = plain.lines().map(UnicodeWidthStr::width).max().unwrap();
+        assert!(widest <= WIDTH, "{widest}: {plain}");
+        let mut colourless = String::new();
+        let coloured = render(&run, Paint::on());
+        assert!(coloured.contains("\u{1b}[31;1m"));
+        for piece in coloured.split('\u{1b}') {
+            colourless
+                .push_str(piece.strip_prefix('[').map_or(piece, |code| code.split_once('m').unwrap().1));
+        }
+        assert_eq!(colourless, plain);
+    }
+
+    #[test]
+    fn many_services_are_rows() {
+        let run = Sample {
+            services: (0..40).map(|i| format!("wake-{i}")).collect(),
+            seconds: 5,
+            ..Sample::default()
+        }
+        .run();
+        let lines = render(&run, Paint::off());
+        assert_eq!(
+            lines.lines().filter(|line| line.starts_with("wake-") && line.contains("  ")).count(),
+            40,
+            "{lines}"
+        );
+        assert!(lines.contains("cold starts: 200"), "{lines}");
+    }
 }
