@@ -21,7 +21,7 @@ impl Alarm {
     /// Must be made inside the runtime that waits for it.
     pub(super) fn new() -> std::io::Result<Self> {
         let fd = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        Ok(Self { fd: AsyncFd::new(fd)? })
+        Ok(Self { fd: AsyncFd::register(fd)? })
     }
 
     /// Returns at once when it is that late already.

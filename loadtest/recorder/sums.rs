@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::record;
+
 use crate::outcome::Answer;
 use crate::run::{PER_UNIT, Quantiles, Totals};
 
@@ -114,7 +116,7 @@ impl Distribution {
     /// Records a value in thousandths of its unit.
     fn record(&mut self, thousandths: f64) {
         let histogram = self.0.get_or_insert_with(|| Box::new(empty()));
-        histogram.saturating_record(thousandths.round() as u64);
+        record(histogram, thousandths.round() as u64);
     }
 
     fn add(&mut self, other: &Self) {
