@@ -171,7 +171,7 @@ pub(crate) fn verdict_text(verdict: &Verdict) -> String {
 }
 
 /// `text` in lines of at most `width`, as far as its words allow.
-fn wrapped(text: &str, width: usize) -> impl Iterator<Item = String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> impl Iterator<Item = String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
         match lines.last_mut() {
@@ -319,6 +319,8 @@ pub(crate) fn replicas_text(replicas: &Replicas) -> String {
 
 #[cfg(test)]
 mod tests {
+    use unicode_width::UnicodeWidthStr;
+
     use super::super::samples::Sample;
     use super::*;
 
