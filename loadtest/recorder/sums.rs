@@ -114,7 +114,8 @@ impl Distribution {
     /// Records a value in thousandths of its unit.
     fn record(&mut self, thousandths: f64) {
         let histogram = self.0.get_or_insert_with(|| Box::new(empty()));
-        histogram.saturating_record(thousandths.round() as u64);
+        // saturating_record would not let it grow.
+        histogram.record(thousandths.round() as u64).expect("a histogram grows as needed");
     }
 
     fn add(&mut self, other: &Self) {

@@ -20,8 +20,8 @@ const DIFFERENCE_LEAST: f64 = 0.05;
 /// The rule, in words.
 pub(crate) const RULE: &str = "Better or worse is said where the figures differ by more than 5 % and their ranges do not \
     overlap. The range is where a figure would lie in 95 of 100 repeats of its run, as far as the run tells: it is cut into \
-    up to 30 stretches, and what differs from stretch to stretch is noise. A run with fewer than 10 seconds of requests \
-    tells nothing, and neither does one repeat tell of machines that are slower on another day.";
+    up to 30 stretches, and what differs from stretch to stretch is noise. Fewer than 10 seconds with requests tell \
+    nothing. What differs between two days on a machine is in no range: take turns, and repeat.";
 
 /// Two runs side by side.
 #[derive(Debug, PartialEq)]
@@ -131,13 +131,18 @@ impl Comparison {
         }
         let (same, unknown) = (self.with(Verdict::Same).len(), self.with(Verdict::Unknown).len());
         if same > 0 {
-            sentences.push((Verdict::Same, format!("No difference beyond noise: {same} figures.")));
+            sentences.push((Verdict::Same, format!("No difference beyond noise in {}.", of_figures(same))));
         }
         if unknown > 0 {
-            sentences.push((Verdict::Unknown, format!("Too little measured to tell: {unknown} figures.")));
+            sentences
+                .push((Verdict::Unknown, format!("Too little measured to tell in {}.", of_figures(unknown))));
         }
         sentences
     }
+}
+
+fn of_figures(n: usize) -> String {
+    if n == 1 { "one figure".into() } else { format!("{n} figures") }
 }
 
 /// What makes two runs hard to compare.
@@ -282,7 +287,7 @@ impl Figure {
             return Some("=".into());
         }
         if self.unit == Unit::Share {
-            return Some(format!("{} points", signed((b.value - a.value) * 100.0)));
+            return Some(format!("{:+.2} points", (b.value - a.value) * 100.0));
         }
         if a.value <= 0.0 {
             return Some(format!("+{}", self.unit.show(b.value)));
@@ -316,7 +321,12 @@ impl Unit {
     /// A range, for which there is less room.
     pub(crate) fn show_range(self, (low, high): (f64, f64)) -> String {
         let high = if high.is_finite() { self.show(high) } else { "?".into() };
-        format!("{} – {high}", self.show(low))
+        let low = self.show(low);
+        // The unit once, if it is the same.
+        match (low.split_once(' '), high.split_once(' ')) {
+            (Some((number, unit)), Some((_, same))) if unit == same => format!("{number} – {high}"),
+            _ => format!("{low} – {high}"),
+        }
     }
 }
 
