@@ -254,7 +254,7 @@ fn figures(runs: [&Run; 2], services: [&ServiceRun; 2]) -> Vec<Figure> {
             let waits: Vec<f64> = service.starts.iter().map(|start| start.latency_ms).collect();
             (!waits.is_empty()).then(|| median(waits))
         });
-        figures.push(Figure::judged("their answer, median", Unit::Ms, waits));
+        figures.push(Figure::judged("cold answer, median", Unit::Ms, waits));
     }
     let replicas = services.map(|service| Replicas::of(&service.observed));
     if replicas.iter().any(Option::is_some) {
@@ -358,7 +358,7 @@ impl Verdict {
         match self {
             Self::Better => "better",
             Self::Worse => "worse",
-            Self::Same => "same",
+            Self::Same => "within noise",
             Self::Unknown => "cannot tell",
             Self::Fact => "",
         }

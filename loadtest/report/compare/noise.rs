@@ -81,7 +81,9 @@ impl<'a> Stretches<'a> {
             let (n, z) = (sent / effect, self.t());
             let middle = (share + z * z / (2.0 * n)) / (1.0 + z * z / n);
             let half = z / (1.0 + z * z / n) * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
-            ((middle - half).max(0.0), (middle + half).min(1.0))
+            // Rounding must not make a share out of none.
+            let low = if failed > 0.0 { (middle - half).max(0.0) } else { 0.0 };
+            (low, if failed < sent { (middle + half).min(1.0) } else { 1.0 })
         });
         Ranged { value: share, range }
     }
