@@ -25,6 +25,10 @@ Examples:
   loadtest run loadtest/scenarios/burst-at-zero.yaml --html report.html
   loadtest run wake-storm --set load[1].burst=5 --json after.json";
 
+const COMPARE: &str = "\
+Better or worse is said where figures differ by more than 5 % and by more than what differs from one stretch of a run to
+the next (loadtest/README.md, \"Comparing two runs\"). Exit code: 0 whatever differs · 64 a file that is no run.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Carry a scenario out, and report
@@ -32,7 +36,10 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Check scenario files, every mistake in one run
     Validate(ValidateArgs),
-    /// Two runs side by side
+    /// The table of a run that was kept with --json, or its page
+    Report(ReportArgs),
+    /// Two runs side by side, and what of it is more than noise
+    #[command(after_help = COMPARE)]
     Compare(CompareArgs),
     /// The scenarios that come with this program
     Scenarios(ScenariosArgs),
@@ -102,6 +109,15 @@ pub(crate) struct ValidateArgs {
     /// Scenario files, or names of built-in ones
     #[arg(required = true)]
     pub(crate) scenarios: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReportArgs {
+    /// A run's JSON
+    pub(crate) run: PathBuf,
+    /// Writes the page here instead of the table
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -26,8 +26,9 @@ use clap::Parser as _;
 use pilotlight::app::EXIT_CONFIG;
 use pilotlight::config::Problems;
 
-use crate::command::{Command, CommandLine, CompareArgs, RunArgs, ScenariosArgs, ValidateArgs};
+use crate::command::{Command, CommandLine, CompareArgs, ReportArgs, RunArgs, ScenariosArgs, ValidateArgs};
 use crate::execute::{Options, execute};
+use crate::report::compare::Comparison;
 use crate::report::{Paint, json, table};
 use crate::run::{Finished, Run};
 use crate::scenario::{Loaded, Overrides};
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
     let ended = match &line.command {
         Command::Run(args) => run(args),
         Command::Validate(args) => validate(args),
+        Command::Report(args) => report(args),
         Command::Compare(args) => compare(args),
         Command::Scenarios(args) => scenarios(args),
     };
@@ -141,7 +143,22 @@ fn validate(args: &ValidateArgs) -> Result<Exit, Exit> {
 fn compare(args: &CompareArgs) -> Result<Exit, Exit> {
     let read = |path: &Path| json::read(path).map_err(|error| Exit::config([error.to_string()]));
     let (before, after) = (read(&args.before)?, read(&args.after)?);
-    let _ = (before, after);
+    let comparison = Comparison::of([&args.before, &args.after], [&before, &after]);
+    print!("{}", report::compare::text(&comparison, Paint::stdout()));
+    if let Some(path) = &args.html {
+        let page = report::compare::html(&comparison, [&before, &after]);
+        json::write_whole(path, page.as_bytes()).map_err(Exit::failed)?;
+    }
+    Ok(Exit { lines: Vec::new(), code: 0 })
+}
+
+fn report(args: &ReportArgs) -> Result<Exit, Exit> {
+    let run = json::read(&args.run).map_err(|error| Exit::config([error.to_string()]))?;
+    if let Some(path) = &args.html {
+        json::write_whole(path, report::html::render(&run).as_bytes()).map_err(Exit::failed)?;
+    } else {
+        print!("{}", table::render(&run, Paint::stdout()));
+    }
     Ok(Exit { lines: Vec::new(), code: 0 })
 }
 

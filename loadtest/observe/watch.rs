@@ -57,8 +57,9 @@ impl Watch {
         tell: impl FnOnce(&ObserveError) + Send + 'static,
     ) -> Self {
         let (stop, latest) = (CancellationToken::new(), Arc::new(Mutex::new(None)));
-        let looks =
-            looks(observe.clone(), service.to_owned(), began, stop.clone(), Arc::clone(&latest), tell);
+        let shared = LOOKS_APART.saturating_mul(u32::try_from(among).unwrap_or(u32::MAX));
+        let observe = Observe { every: observe.every.max(shared), source: observe.source.clone() };
+        let looks = looks(observe, service.to_owned(), began, stop.clone(), Arc::clone(&latest), tell);
         Self { stop, task: tokio::spawn(looks), latest }
     }
 

@@ -133,10 +133,11 @@ fn service(page: &mut Page, run: &Run, service: &ServiceRun, place: usize, point
         for (phase, sums) in phases {
             let name =
                 if phase.warm_up { format!("{} (not counted)", phase.name) } else { phase.name.clone() };
-            rows.push((if phase.warm_up { "aside" } else { "" }, totals(name, sums)));
+            rows.push((if phase.warm_up { "aside" } else { row_class(sums) }, totals(name, sums)));
         }
     }
-    rows.push(("all", totals("all".into(), &service.total)));
+    let all = if service.total.ok < service.total.sent { "all failing" } else { "all" };
+    rows.push((all, totals("all".into(), &service.total)));
     for (what, quantiles) in details(&service.total) {
         let mut row = vec![what.to_owned()];
         row.extend(std::iter::repeat_n(String::new(), 4));
@@ -174,17 +175,20 @@ fn codes(page: &mut Page, service: &ServiceRun) {
     let mut rows: Vec<_> = codes
         .iter()
         .take(ROWS_MOST)
-        .map(|(code, n)| (class(code), vec![(*code).clone(), count(**n), share(**n, all)]))
+        .map(|(code, n)| {
+            let reason = service.reasons.get(*code).cloned().unwrap_or_default();
+            (class(code), vec![(*code).clone(), count(**n), share(**n, all), reason])
+        })
         .collect();
     if let Some(rest) = codes.get(ROWS_MOST..).filter(|rest| !rest.is_empty()) {
         let n: u64 = rest.iter().map(|(_, n)| **n).sum();
-        rows.push(("aside", vec![format!("{} others", rest.len()), count(n), share(n, all)]));
+        rows.push(("aside", vec![format!("{} others", rest.len()), count(n), share(n, all), String::new()]));
     }
     page.add(&format!(
         "<details{}><summary>what came of the requests</summary>",
         if codes.len() > 1 { " open=\"\"" } else { "" }
     ));
-    page.table(&["code", "requests", "share"], &rows);
+    page.table(&["code", "requests", "share", "the first one's reason"], &rows);
     page.add("</details>");
 }
 
@@ -241,7 +245,7 @@ fn generator(page: &mut Page, run: &Run) {
 }
 
 fn row_class(total: &Totals) -> &'static str {
-    if total.ok < total.sent { "bad" } else { "" }
+    if total.ok < total.sent { "failing" } else { "" }
 }
 
 fn totals(name: String, totals: &Totals) -> Vec<String> {
@@ -328,6 +332,7 @@ mod tests {
             HOSTILE.clone_into(text);
         }
         service.observe_errors.push(HOSTILE.into());
+        service.reasons.insert(HOSTILE.into(), HOSTILE.into());
         run.phases[0].name = HOSTILE.into();
         run.thresholds[0].what = HOSTILE.into();
         run.thresholds[0].unit = HOSTILE.into();

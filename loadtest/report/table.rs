@@ -111,7 +111,7 @@ impl Page<'_> {
         for service in &self.run.services {
             let bad = service.total.ok < service.total.sent;
             for (what, text, style) in remarks(service) {
-                if style != Style::Plain || (bad && what == "answers") {
+                if style == Style::Warning || (bad && what == "answers") {
                     let text = self.paint.paint(style, &text);
                     let _ = writeln!(out, "{}: {what} {text}", tame(&service.name));
                 }
@@ -137,7 +137,9 @@ impl Page<'_> {
         }
         out.push('\n');
         for warning in &generator.warnings {
-            let _ = writeln!(out, "{} {}", self.paint.paint(Style::Warning, "warning:"), tame(warning));
+            for line in wrapped(&format!("warning: {}", tame(warning)), WIDTH) {
+                let _ = writeln!(out, "{}", self.paint.paint(Style::Warning, &line));
+            }
         }
         if self.run.phases.iter().any(|phase| phase.warm_up) {
             let _ = writeln!(out, "{}", self.paint.paint(Style::Faint, "* warm-up: not in \"all\""));
@@ -171,7 +173,7 @@ pub(crate) fn verdict_text(verdict: &Verdict) -> String {
 }
 
 /// `text` in lines of at most `width`, as far as its words allow.
-fn wrapped(text: &str, width: usize) -> impl Iterator<Item = String> {
+pub(crate) fn wrapped(text: &str, width: usize) -> impl Iterator<Item = String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
         match lines.last_mut() {
@@ -235,6 +237,9 @@ pub(crate) fn details(total: &Totals) -> Vec<(&'static str, &Quantiles)> {
 /// Lines below a service's rows.
 fn remarks(service: &ServiceRun) -> Vec<(&'static str, String, Style)> {
     let mut lines = vec![("answers", answers(service), Style::Plain)];
+    for (code, reason) in service.reasons.iter().take(CODES_MOST) {
+        lines.push(("", format!("{}: {}", tame(code), tame(reason)), Style::Faint));
+    }
     if let Some(text) = cold_starts(service) {
         lines.push(("cold starts", text, Style::Plain));
     }
@@ -319,6 +324,8 @@ pub(crate) fn replicas_text(replicas: &Replicas) -> String {
 
 #[cfg(test)]
 mod tests {
+    use unicode_width::UnicodeWidthStr;
+
     use super::super::samples::Sample;
     use super::*;
 
