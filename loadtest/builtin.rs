@@ -33,6 +33,14 @@ pub(crate) const ALL: [Builtin; 12] = builtins![
     "websocket",
 ];
 
+/// The trace that comes with the program.
+pub(crate) const TRACE: &str = "arrivals.csv";
+
+/// Its text.
+pub(crate) fn trace(name: &str) -> Option<&'static [u8]> {
+    (name == TRACE).then_some(include_bytes!("scenarios/arrivals.csv"))
+}
+
 /// One of them.
 pub(crate) fn find(name: &str) -> Option<&'static Builtin> {
     ALL.iter().find(|builtin| builtin.name == name)

@@ -132,14 +132,7 @@ fn validate(args: &ValidateArgs) -> Result<Exit, Exit> {
                 for warning in &loaded.warnings {
                     eprintln!("warning: {warning}");
                 }
-                let scenario = &loaded.scenario;
-                println!(
-                    "sound: {name}: {} services, {} phases, about {:.0} requests in {:.0?}",
-                    scenario.services.len(),
-                    scenario.phases().count(),
-                    scenario.expected(),
-                    scenario.lasts()
-                );
+                println!("sound: {name}: {}", loaded.scenario.summary());
             }
             Err(problems) => lines.extend(problems.0.iter().map(ToString::to_string)),
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use rate::Rate;
-pub(crate) use trace::{ROWS_MAX, Trace, TraceError, Unit};
+pub(crate) use trace::{Trace, TraceError, Unit};
 
 /// How requests come in a phase.
 #[derive(Clone, Debug, PartialEq)]

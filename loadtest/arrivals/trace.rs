@@ -1,19 +1,17 @@
 //! Requests as they once came: a CSV file with a column of times, or a file with one time a line.
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 /// Requests of one trace.
-pub(crate) const ROWS_MAX: usize = 1_000_000;
+const ROWS_MAX: usize = 1_000_000;
 /// Bytes of one file.
 const BYTES_MAX: u64 = 256 << 20;
 
 /// Which requests of a file, and how fast.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Trace {
-    /// The file.
-    pub(crate) file: PathBuf,
     /// The column with the times; none = the first one that has any.
     pub(crate) column: Option<String>,
     /// Of numbers; timestamps have none.
@@ -69,12 +67,12 @@ pub(crate) enum TraceError {
 
 impl Trace {
     /// Reads the file: offsets from the beginning of the chosen part, scaled, in order.
-    pub(crate) fn read(&self) -> Result<Vec<Duration>, TraceError> {
-        let file = std::fs::File::open(&self.file)?.take(BYTES_MAX);
-        self.parse(file)
+    pub(crate) fn read(&self, file: &Path) -> Result<Vec<Duration>, TraceError> {
+        self.parse(std::fs::File::open(file)?.take(BYTES_MAX))
     }
 
-    fn parse(&self, input: impl Read) -> Result<Vec<Duration>, TraceError> {
+    /// The same of what is there already.
+    pub(crate) fn parse(&self, input: impl Read) -> Result<Vec<Duration>, TraceError> {
         let mut reader = csv::ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
@@ -151,7 +149,7 @@ mod tests {
 
     fn trace() -> Trace {
         let unit = Unit::Seconds;
-        Trace { file: "t".into(), column: None, unit, speed: 1.0, from: Duration::ZERO, lasts: None }
+        Trace { column: None, unit, speed: 1.0, from: Duration::ZERO, lasts: None }
     }
 
     fn millis(trace: &Trace, text: &str) -> Result<Vec<u128>, String> {
@@ -201,6 +199,8 @@ mod tests {
         );
         assert_eq!(millis(&trace(), "1\n2\nx\n").unwrap_err(), "line 3: \"x\" is no time");
         assert_eq!(millis(&trace(), "").unwrap_err(), "no request in the chosen part");
-        let Err(TraceError::Io(_)) = trace().read() else { panic!("there is no such file") };
+        let Err(TraceError::Io(_)) = trace().read(Path::new("there/is/none")) else {
+            panic!("there is no such file")
+        };
     }
 }

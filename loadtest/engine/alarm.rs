@@ -21,7 +21,12 @@ impl Alarm {
     /// Must be made inside the runtime that waits for it.
     pub(super) fn new() -> std::io::Result<Self> {
         let fd = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
-        Ok(Self { fd: AsyncFd::new(fd)? })
+        #[expect(
+            deprecated,
+            reason = "unsound for types that close their descriptor early: an OwnedFd does not"
+        )]
+        let fd = AsyncFd::new(fd)?;
+        Ok(Self { fd })
     }
 
     /// Returns at once when it is that late already.

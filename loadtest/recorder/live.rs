@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::record;
+
 /// A window's age when the next one begins; what is shown is of one to two of them.
 const WINDOW: Duration = Duration::from_secs(2);
 
@@ -43,8 +45,6 @@ pub(crate) struct Live {
 
 // === impl LiveSums ===
 
-const GROWS: &str = "a histogram grows as needed";
-
 impl Default for LiveSums {
     fn default() -> Self {
         let windows = [Window::new(), Window::new()];
@@ -54,12 +54,12 @@ impl Default for LiveSums {
 
 impl LiveSums {
     pub(super) fn late(&mut self, late: Duration) {
-        self.windows[0].late.record(late.as_micros() as u64).expect(GROWS);
+        record(&mut self.windows[0].late, late.as_micros() as u64);
     }
 
     pub(super) fn done(&mut self, latency: Duration, ok: bool) {
         *if ok { &mut self.ok } else { &mut self.bad } += 1;
-        self.windows[0].latency.record(latency.as_micros() as u64).expect(GROWS);
+        record(&mut self.windows[0].latency, latency.as_micros() as u64);
     }
 
     pub(super) fn look(&mut self, now: Instant) -> Live {

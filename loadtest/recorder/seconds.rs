@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use super::record;
+
 use crate::outcome::Code;
 use crate::run::{Quantiles, Second};
 
@@ -114,7 +116,7 @@ impl Open {
                 let histogram = self.latency.get_or_insert_with(|| {
                     Histogram::new(DIGITS).expect("a constant number of digits that is allowed")
                 });
-                histogram.record(latency.as_micros() as u64).expect("a histogram grows as needed");
+                record(histogram, latency.as_micros() as u64);
                 *code
             }
             Count::Failed(code) => {

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+use super::record;
+
 use crate::outcome::Answer;
 use crate::run::{PER_UNIT, Quantiles, Totals};
 
@@ -114,8 +116,7 @@ impl Distribution {
     /// Records a value in thousandths of its unit.
     fn record(&mut self, thousandths: f64) {
         let histogram = self.0.get_or_insert_with(|| Box::new(empty()));
-        // saturating_record would not let it grow.
-        histogram.record(thousandths.round() as u64).expect("a histogram grows as needed");
+        record(histogram, thousandths.round() as u64);
     }
 
     fn add(&mut self, other: &Self) {

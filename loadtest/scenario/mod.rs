@@ -230,6 +230,17 @@ impl Scenario {
         self.timelines.iter().map(each).sum()
     }
 
+    /// For people: `1 service, 2 phases, about 1600 requests in 35s`.
+    pub(crate) fn summary(&self) -> String {
+        let count = |n: usize, what| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+        let (services, phases) =
+            (count(self.services.len(), "service"), count(self.phases().count(), "phase"));
+        let open_ended = self.phases().any(|(_, phase)| !matches!(phase.ends, Ends::After(_)));
+        let more = if open_ended { " and its waits" } else { "" };
+        let lasts = show_duration(self.lasts());
+        format!("{services}, {phases}, about {:.0} requests in {lasts}{more}", self.expected())
+    }
+
     /// What only shows in the whole.
     fn check(&self, root: &Field<'_>) {
         let sums = self.services.len() * self.phases().count();

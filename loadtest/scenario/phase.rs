@@ -1,5 +1,6 @@
 //! Phases: what comes when.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use pilotlight::config::decode::Fields;
 use pilotlight::config::field::Field;
 use pilotlight::config::quantity::{DURATION_MAX, show_duration};
 
-use crate::arrivals::{Load, Rate, Spacing, Trace, Unit};
+use crate::arrivals::{Load, Rate, Spacing, Trace, TraceError, Unit};
+use crate::builtin;
 
 /// Phases of one timeline, repeats written out.
 pub(crate) const PHASES_MAX: usize = 1000;
@@ -53,9 +55,13 @@ pub(crate) struct Scale {
 }
 
 /// Reads a list of phases.
-pub(crate) fn read(list: &Field<'_>, scale: Scale, folder: &std::path::Path) -> Vec<Phase> {
+pub(crate) fn read(list: &Field<'_>, scale: Scale, folder: &Path) -> Vec<Phase> {
     let mut phases = Vec::new();
-    for item in list.list() {
+    let items = list.list();
+    if items.is_empty() {
+        list.problem("no phase", format!("at least one of {}", KINDS.join(", ")));
+    }
+    for item in items {
         phases.extend(one(&item, scale, folder, false));
         if phases.len() > PHASES_MAX {
             let given = format!("{} phases, repeats and steps written out", phases.len());
@@ -63,13 +69,10 @@ pub(crate) fn read(list: &Field<'_>, scale: Scale, folder: &std::path::Path) -> 
             break;
         }
     }
-    if phases.is_empty() {
-        list.problem("no phase", format!("at least one of {}", KINDS.join(", ")));
-    }
     phases
 }
 
-fn one(item: &Field<'_>, scale: Scale, folder: &std::path::Path, inside: bool) -> Vec<Phase> {
+fn one(item: &Field<'_>, scale: Scale, folder: &Path, inside: bool) -> Vec<Phase> {
     let fields = item.fields();
     if fields.has("repeat") {
         return repeat(&fields, item, scale, folder, inside);
@@ -107,13 +110,7 @@ fn one(item: &Field<'_>, scale: Scale, folder: &std::path::Path, inside: bool) -
     phases
 }
 
-fn repeat(
-    fields: &Fields<'_>,
-    item: &Field<'_>,
-    scale: Scale,
-    folder: &std::path::Path,
-    inside: bool,
-) -> Vec<Phase> {
+fn repeat(fields: &Fields<'_>, item: &Field<'_>, scale: Scale, folder: &Path, inside: bool) -> Vec<Phase> {
     if inside {
         item.problem("a repeat inside a repeat", "phases");
         return Vec::new();
@@ -148,7 +145,7 @@ struct Parts<'a, 'f> {
     lasts: Option<Option<Duration>>,
     spacing: Option<Spacing>,
     scale: Scale,
-    folder: &'a std::path::Path,
+    folder: &'a Path,
 }
 
 // === impl Phase ===
@@ -231,7 +228,7 @@ impl Parts<'_, '_> {
         let lasts = self.needs_for();
         let fields = self.value.fields();
         let rate = fields.require("rate", "requests per second while it is on").and_then(|f| self.rate(&f));
-        let mut turn = |name: &'static str| {
+        let turn = |name: &'static str| {
             fields.require(name, "a duration such as 10s").and_then(|f| f.duration(TURN_MIN..=DURATION_MAX))
         };
         let (on, off) = (turn("on"), turn("off"));
@@ -256,17 +253,25 @@ impl Parts<'_, '_> {
         let (file, unit, speed, from) = (file?, unit?, speed? * self.scale.speed, from?);
         let part = self.lasts.map_or(Some(None), |lasts| lasts.map(Some))?;
         let lasts = part.map(|real| real.mul_f64(speed));
-        let trace = Trace { file: self.folder.join(file), column, unit, speed, from, lasts };
-        match trace.read() {
+        let trace = Trace { column, unit, speed, from, lasts };
+        let (name, read) = match file.strip_prefix("builtin:") {
+            Some(name) => {
+                (name.to_owned(), builtin::trace(name).ok_or_else(unknown).and_then(|t| trace.parse(t)))
+            }
+            None => {
+                let path = self.folder.join(file);
+                (path.display().to_string(), trace.read(&path))
+            }
+        };
+        match read {
             Ok(offsets) => {
-                let name = trace.file.file_name().unwrap_or_default().to_string_lossy();
+                let name = Path::new(&name).file_name().unwrap_or_default().to_string_lossy();
                 let lasts = part.unwrap_or(*offsets.last()? + MOMENT);
                 let load = Load::Trace(Arc::from(offsets));
                 Some(timed(format!("{name}, {speed} times as fast"), load, lasts))
             }
             Err(error) => {
-                self.value
-                    .problem(format!("{}: {error}", trace.file.display()), "a trace that can be replayed");
+                self.value.problem(format!("{name}: {error}"), "a trace that can be replayed");
                 None
             }
         }
@@ -309,6 +314,10 @@ impl Parts<'_, '_> {
             self.item.problem("`spacing`", "no `spacing` here: it is for rates");
         }
     }
+}
+
+fn unknown() -> TraceError {
+    std::io::Error::other(format!("built-in is only {}", builtin::TRACE)).into()
 }
 
 fn timed(name: String, load: Load, lasts: Duration) -> Phase {
