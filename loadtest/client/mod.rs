@@ -17,9 +17,8 @@ use hyper::{HeaderMap, Response};
 use pilotlight::clock;
 use tokio::time::timeout_at;
 
-pub(crate) use connect::Tls;
+pub(crate) use connect::{Connector, Io, Tls};
 
-use self::connect::Connector;
 use self::http1::{Busy, Http1};
 use self::http2::Http2;
 use self::request::Requests;

@@ -84,15 +84,16 @@ async fn looks(
     latest: Arc<Mutex<Option<Observed>>>,
     tell: impl FnOnce(&ObserveError),
 ) -> (Series, Errors) {
-    let (mut series, mut errors, mut tell) = (Series::default(), Errors::default(), Some(tell));
+    let (mut series, mut errors) = (Series::default(), Errors::default());
     let mut reader = match observe.source.reader(&service) {
         Ok(reader) => reader,
         Err(e) => {
-            tell.take().map(|tell| tell(&e));
+            tell(&e);
             errors.add(&e, 0.0);
             return (series, errors);
         }
     };
+    let mut tell = Some(tell);
     let since = |now: Instant| now.saturating_duration_since(began).as_secs_f64();
     let mut ticks = interval(observe.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -186,6 +186,9 @@ fn remarks(runs: [&Run; 2], pairs: &[(&ServiceRun, &ServiceRun)]) -> Vec<String>
     remarks
 }
 
+/// How it is shown, whether more is better, the two, and which quantiles count.
+type Distribution<'a> = (Unit, bool, [Option<&'a Quantiles>; 2], &'static [(f64, &'static str)]);
+
 fn figures(runs: [&Run; 2], services: [&ServiceRun; 2]) -> Vec<Figure> {
     let stretches = [0, 1].map(|i| Stretches::of(runs[i], services[i]));
     let totals = services.map(|service| &service.total);
@@ -197,7 +200,7 @@ fn figures(runs: [&Run; 2], services: [&ServiceRun; 2]) -> Vec<Figure> {
             [0, 1].map(|i| (totals[i].sent > 0).then(|| stretches[i].failed())),
         ),
     ];
-    let distributions: [(_, _, [Option<&Quantiles>; 2], &[(f64, &'static str)]); 6] = [
+    let distributions: [Distribution<'_>; 6] = [
         (
             Unit::Ms,
             false,
