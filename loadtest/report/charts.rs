@@ -239,6 +239,7 @@ impl Of<'_> {
             (Colour::Ramp3, "from the intended start", curve(&total.latency_ms)),
             (Colour::Ramp1, "since it left", curve(&total.service_ms)),
             (Colour::Orange, "first token", total.first_token_ms.as_ref().and_then(curve)),
+            (Colour::Violet, "round trip", total.round_trip_ms.as_ref().and_then(curve)),
         ];
         let mut chart = Chart {
             title: "Latency distribution".into(),

@@ -53,7 +53,14 @@ async fn by_pilotlights_admin_api() {
 async fn a_source_that_is_not_there_is_told_once_and_disturbs_nothing() {
     let lab = Lab::new();
     let serve = serve(&lab).await;
+    // Takes connections and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     for (name, observe, reason) in [
+        (
+            "silent",
+            format!("{{pilotlight: {{admin: 'http://{}'}}}}", silent.local_addr().unwrap()),
+            "no answer in time",
+        ),
         (
             "closed",
             "{every: 50ms, pilotlight: {admin: 'http://127.0.0.1:1'}}".to_owned(),

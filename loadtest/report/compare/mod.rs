@@ -263,7 +263,7 @@ fn figures(runs: [&Run; 2], services: [&ServiceRun; 2]) -> Vec<Figure> {
     if replicas.iter().any(Option::is_some) {
         let of = |part: fn(&Replicas) -> f64| replicas.each_ref().map(|r| r.as_ref().map(part));
         figures.push(Figure::fact("replica-seconds", Unit::Number, of(|r| r.ready_s)));
-        figures.push(Figure::fact("starting, replica-seconds", Unit::Number, of(|r| r.starting_s)));
+        figures.push(Figure::fact("starting-seconds", Unit::Number, of(|r| r.starting_s)));
         figures.push(Figure::fact("replicas at most", Unit::Count, of(|r| r.ready_most as f64)));
         figures.push(Figure::fact("waiting at most", Unit::Count, of(|r| r.queued_most.unwrap_or(0) as f64)));
     }
