@@ -17,7 +17,7 @@ use crate::outcome::{Failed, Failure};
 use crate::scenario::{Scheme, Target};
 
 /// A connection as hyper wants it.
-pub(super) type Io = TokioIo<Either<TcpStream, TlsStream<TcpStream>>>;
+pub(crate) type Io = TokioIo<Either<TcpStream, TlsStream<TcpStream>>>;
 
 /// Which certificates are trusted: the system's, or those of `SSL_CERT_FILE` and `SSL_CERT_DIR`.
 #[derive(Clone)]
@@ -26,7 +26,7 @@ pub(crate) struct Tls {
 }
 
 /// Opens connections to one target. The name is looked up once.
-pub(super) struct Connector {
+pub(crate) struct Connector {
     target: Target,
     addresses: OnceCell<Vec<SocketAddr>>,
     tls: Option<(TlsConnector, Option<ServerName<'static>>)>,
@@ -65,14 +65,14 @@ impl Tls {
 // === impl Connector ===
 
 impl Connector {
-    pub(super) fn new(target: &Target, tls: &Tls, http2: bool) -> Self {
+    pub(crate) fn new(target: &Target, tls: &Tls, http2: bool) -> Self {
         let tls = (target.scheme == Scheme::Https).then(|| tls.connector(http2)).flatten();
         let tls = tls.map(|connector| (connector, ServerName::try_from(target.host.clone()).ok()));
         Self { target: target.clone(), addresses: OnceCell::new(), tls }
     }
 
     /// A new connection.
-    pub(super) async fn connect(&self) -> Result<Io, Failed> {
+    pub(crate) async fn connect(&self) -> Result<Io, Failed> {
         let addresses = self.addresses.get_or_try_init(|| self.look_up()).await?;
         let mut stream = Err(Failed::from(Failure::Connect));
         for address in addresses {

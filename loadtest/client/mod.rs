@@ -17,9 +17,8 @@ use hyper::{HeaderMap, Response};
 use pilotlight::clock;
 use tokio::time::timeout_at;
 
-pub(crate) use connect::Tls;
+pub(crate) use connect::{Connector, Io, Tls};
 
-use self::connect::Connector;
 use self::http1::{Busy, Http1};
 use self::http2::Http2;
 use self::request::Requests;
@@ -80,7 +79,9 @@ impl Caller {
         let (mut answer, busy) = self.send(shot, body).await?;
         let mut bytes_in = 0;
         read(answer.body_mut(), |data| bytes_in += data.len() as u64).await?;
-        busy.map(Busy::rest);
+        if let Some(busy) = busy {
+            busy.rest();
+        }
         Ok(self.answer(&answer, bytes_in))
     }
 
@@ -115,7 +116,9 @@ impl Caller {
             }
         })
         .await?;
-        busy.map(Busy::rest);
+        if let Some(busy) = busy {
+            busy.rest();
+        }
         let answer = self.answer(&answer, bytes_in);
         if answer.ok && seen.is_none() {
             return Err(Failure::NoEvent.into());

@@ -35,8 +35,8 @@ pub(crate) enum ObserveError {
         reason: String,
     },
     /// It did not answer.
-    #[error("no answer in {0:?}")]
-    Timeout(std::time::Duration),
+    #[error("no answer in time")]
+    Timeout,
     /// A file that the scenario names.
     #[error("tokenFile {path}: {source}")]
     Token {

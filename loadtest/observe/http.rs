@@ -3,15 +3,15 @@
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use http::Request;
 use http::header::{ACCEPT, AUTHORIZATION, HOST, USER_AGENT};
-use http::{Request, Uri};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::error::ObserveError;
+use crate::client::{Connector, Io, Tls};
+use crate::scenario::{Scheme, Target};
 
 /// A service's state or a query's answer is a few KiB.
 const BODY_MOST: usize = 4 << 20;
@@ -20,8 +20,11 @@ const TEXT_MOST: usize = 200;
 
 /// A server that is asked again and again.
 pub(super) struct Http {
-    base: Uri,
-    authority: String,
+    target: Target,
+    /// What comes before every path; no `/` at its end.
+    prefix: String,
+    /// Made by the first question: certificates are read from disk.
+    connector: Option<Connector>,
     token_file: Option<PathBuf>,
     connection: Option<SendRequest<Empty<Bytes>>>,
 }
@@ -31,32 +34,34 @@ pub(super) struct Http {
 impl Http {
     /// `base`: an address, with the path that comes before every other if there is one.
     pub(super) fn new(base: &str, token_file: Option<PathBuf>) -> Result<Self, ObserveError> {
-        let wrong = || ObserveError::Address(base.to_owned());
-        let uri: Uri = base.trim_end_matches('/').parse().map_err(|_| wrong())?;
-        let authority = match (uri.scheme_str(), uri.authority()) {
-            (Some("http"), Some(authority)) if uri.query().is_none() => authority.to_string(),
-            _ => return Err(wrong()),
-        };
-        Ok(Self { base: uri, authority, token_file, connection: None })
+        match Target::split(base, &str::to_owned) {
+            Some((target, path)) if !path.contains('?') => {
+                let prefix = path.trim_end_matches('/').to_owned();
+                Ok(Self { target, prefix, connector: None, token_file, connection: None })
+            }
+            _ => Err(ObserveError::Address(base.to_owned())),
+        }
     }
 
     /// The whole address of what [`Http::get`] asks for.
     pub(super) fn url(&self, path: &str) -> String {
-        format!("http://{}{}{path}", self.authority, self.base.path().trim_end_matches('/'))
+        format!("{}{}{path}", self.target, self.prefix)
     }
 
     /// The body of a 200. `path` begins with `/` and may have a query.
     pub(super) async fn get(&mut self, path: &str) -> Result<Bytes, ObserveError> {
         let token = self.token().await?;
-        // A kept connection may have been closed meanwhile; a second failure on a new one is real.
-        let response = match self.connection.take() {
-            Some(kept) if kept.is_ready() => match self.ask(kept, path, token.as_deref()).await {
-                Ok(response) => response,
-                Err(_) => self.ask(self.connect(path).await?, path, token.as_deref()).await?,
-            },
-            _ => self.ask(self.connect(path).await?, path, token.as_deref()).await?,
+        let answer = match self.connection.take().filter(SendRequest::is_ready) {
+            Some(kept) => self.ask(kept, path, token.as_deref()).await.ok(),
+            None => None,
         };
-        let ((head, body), connection) = response;
+        // A kept connection may have been closed meanwhile; a failure on a new one is real.
+        let ((head, body), connection) = if let Some(answer) = answer {
+            answer
+        } else {
+            let connection = self.connect(path).await?;
+            self.ask(connection, path, token.as_deref()).await?
+        };
         let body = Limited::new(body, BODY_MOST).collect().await;
         let body = body.map_err(|e| self.broken(path, &*e))?.to_bytes();
         self.connection = Some(connection);
@@ -78,20 +83,26 @@ impl Http {
         }
     }
 
-    async fn connect(&self, path: &str) -> Result<SendRequest<Empty<Bytes>>, ObserveError> {
-        let host = self.base.host().unwrap_or_default().trim_matches(['[', ']']);
-        let stream = TcpStream::connect((host, self.base.port_u16().unwrap_or(80))).await;
-        let stream = stream.map_err(|e| self.broken(path, &e))?;
-        let (sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|e| self.broken(path, &e))?;
+    async fn connect(&mut self, path: &str) -> Result<SendRequest<Empty<Bytes>>, ObserveError> {
+        if self.connector.is_none() {
+            let tls = Tls::new(self.target.scheme == Scheme::Https);
+            let tls = tls.map_err(|reason| ObserveError::Connection { url: self.url(path), reason })?;
+            self.connector = Some(Connector::new(&self.target, &tls, false));
+        }
+        let connector = self.connector.as_ref().expect("it was made above");
+        let io: Io = connector.connect().await.map_err(|failed| {
+            let reason = failed.why.unwrap_or_else(|| format!("{:?}", failed.kind).to_lowercase());
+            ObserveError::Connection { url: self.url(path), reason }
+        })?;
+        let (sender, connection) = http1::handshake(io).await.map_err(|e| self.broken(path, &e))?;
         // Ends with the sender, or when the other side closes.
         tokio::spawn(connection);
         Ok(sender)
     }
 
     async fn ask(&self, mut connection: SendRequest<Empty<Bytes>>, path: &str, token: Option<&str>) -> Asked {
-        let mut request = Request::get(format!("{}{path}", self.base.path().trim_end_matches('/')))
-            .header(HOST, &self.authority)
+        let mut request = Request::get(format!("{}{path}", self.prefix))
+            .header(HOST, self.target.authority())
             .header(ACCEPT, "application/json")
             .header(USER_AGENT, concat!("pilotlight-loadtest/", env!("CARGO_PKG_VERSION")));
         if let Some(token) = token {

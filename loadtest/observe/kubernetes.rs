@@ -1,6 +1,6 @@
 //! The Kubernetes API: any object with a scale subresource, of the cluster that `KUBECONFIG` names.
 //!
-//! A Deployment, StatefulSet or ReplicaSet says all in one small object. Of any other, the scale subresource says how
+//! A Deployment, `StatefulSet` or `ReplicaSet` says all in one small object. Of any other, the scale subresource says how
 //! many replicas there should be, and which pods are its own; these are counted.
 
 use ::pilotlight::config::field::Field;
@@ -54,7 +54,7 @@ struct Objects {
 // === impl At ===
 
 impl At {
-    pub(super) fn read(field: &Field<'_>, of: Of<'_>) -> Option<Self> {
+    pub(super) fn read(field: &Field<'_>, of: Of<'_>) -> Self {
         let fields = field.fields();
         let at = Self {
             api_version: of.text(&fields, "apiVersion").unwrap_or_else(|| "apps/v1".into()),
@@ -65,7 +65,7 @@ impl At {
             server: of.text(&fields, "server"),
         };
         fields.finish();
-        Some(at)
+        at
     }
 
     pub(super) fn reader(&self, service: &str) -> Reader {

@@ -29,7 +29,7 @@ const EVERY: Duration = Duration::from_millis(500);
 /// More often than this would be load.
 const EVERY_LEAST: Duration = Duration::from_millis(50);
 /// Less often than this shows nothing.
-const EVERY_MOST: Duration = Duration::from_secs(60);
+const EVERY_MOST: Duration = Duration::from_mins(1);
 const SOURCES: &str = "one of pilotlight, prometheus, kubernetes";
 
 /// What a scenario says under `observe`: where, and how often.
@@ -65,7 +65,7 @@ pub(crate) enum Source {
 enum Reader {
     Pilotlight(pilotlight::Reader),
     Prometheus(prometheus::Reader),
-    Kubernetes(kubernetes::Reader),
+    Kubernetes(Box<kubernetes::Reader>),
 }
 
 // === impl Observe ===
@@ -78,7 +78,7 @@ impl Observe {
         let sources = [
             fields.take("pilotlight").map(|f| pilotlight::At::read(&f, of).map(Source::Pilotlight)),
             fields.take("prometheus").map(|f| prometheus::At::read(&f, of).map(Source::Prometheus)),
-            fields.take("kubernetes").map(|f| kubernetes::At::read(&f, of).map(Source::Kubernetes)),
+            fields.take("kubernetes").map(|f| Some(Source::Kubernetes(kubernetes::At::read(&f, of)))),
         ];
         fields.finish();
         let mut sources = sources.into_iter().flatten();
@@ -136,7 +136,7 @@ impl Source {
         Ok(match self {
             Self::Pilotlight(at) => Reader::Pilotlight(at.reader(service)?),
             Self::Prometheus(at) => Reader::Prometheus(at.reader(service)?),
-            Self::Kubernetes(at) => Reader::Kubernetes(at.reader(service)),
+            Self::Kubernetes(at) => Reader::Kubernetes(Box::new(at.reader(service))),
         })
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use pilotlight::clock;
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::error::ObserveError;
@@ -16,6 +16,8 @@ use crate::run::Observed;
 
 /// For one look; a source that is slower shows too little anyway.
 const LOOK_MOST: Duration = Duration::from_secs(5);
+/// For what is looked at when the run is over: nobody should wait for a source.
+const LAST_LOOK_MOST: Duration = Duration::from_secs(1);
 /// From one look to the next, all services of a run together.
 const LOOKS_APART: Duration = Duration::from_millis(20);
 /// Different errors that are kept.
@@ -84,15 +86,16 @@ async fn looks(
     latest: Arc<Mutex<Option<Observed>>>,
     tell: impl FnOnce(&ObserveError),
 ) -> (Series, Errors) {
-    let (mut series, mut errors, mut tell) = (Series::default(), Errors::default(), Some(tell));
+    let (mut series, mut errors) = (Series::default(), Errors::default());
     let mut reader = match observe.source.reader(&service) {
         Ok(reader) => reader,
         Err(e) => {
-            tell.take().map(|tell| tell(&e));
+            tell(&e);
             errors.add(&e, 0.0);
             return (series, errors);
         }
     };
+    let mut tell = Some(tell);
     let since = |now: Instant| now.saturating_duration_since(began).as_secs_f64();
     let mut ticks = interval(observe.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -103,7 +106,7 @@ async fn looks(
             _ = ticks.tick() => false,
         };
         let asked = clock::now();
-        match look(&mut reader).await {
+        match look(&mut reader, &stop).await {
             Ok(seen) => {
                 // The state is of some moment between the question and the answer.
                 let seen = Observed { at_s: f64::midpoint(since(asked), since(clock::now())), ..seen };
@@ -124,8 +127,17 @@ async fn looks(
     }
 }
 
-async fn look(reader: &mut Reader) -> Result<Observed, ObserveError> {
-    timeout(LOOK_MOST, reader.read()).await.unwrap_or(Err(ObserveError::Timeout(LOOK_MOST)))
+/// One look, with less patience once the run is over.
+async fn look(reader: &mut Reader, stop: &CancellationToken) -> Result<Observed, ObserveError> {
+    let over = async {
+        stop.cancelled().await;
+        sleep(LAST_LOOK_MOST).await;
+    };
+    tokio::select! {
+        seen = reader.read() => seen,
+        () = sleep(LOOK_MOST) => Err(ObserveError::Timeout),
+        () = over => Err(ObserveError::Timeout),
+    }
 }
 
 // === impl Errors ===

@@ -117,20 +117,20 @@ pub(crate) enum Colour {
 impl Colour {
     /// All of them: class of the page, light, dark.
     pub(crate) const ALL: [(Self, &'static str, u32, u32); 14] = [
-        (Self::Grid, "grid", 0xe1_e0_d9, 0x2c_2c_2a),
-        (Self::Label, "label", 0x6b_6a_64, 0x9a_99_92),
-        (Self::Band, "band", 0xf0_ef_e9, 0x26_26_24),
-        (Self::Ramp1, "ramp1", 0x9c_c4_f3, 0x2c_5f_9e),
-        (Self::Ramp2, "ramp2", 0x3f_88_dc, 0x4a_90_e2),
-        (Self::Ramp3, "ramp3", 0x14_4a_8c, 0xa9_d0_ff),
-        (Self::Grey, "grey", 0xa9_a8_a0, 0x6f_6e_68),
-        (Self::Blue, "blue", 0x2a_78_d6, 0x39_87_e5),
-        (Self::Orange, "orange", 0xeb_68_34, 0xe0_6a_35),
-        (Self::Aqua, "aqua", 0x1b_af_7a, 0x19_9e_70),
-        (Self::Yellow, "yellow", 0xed_a1_00, 0xc9_85_00),
-        (Self::Red, "red", 0xe3_49_48, 0xe6_67_67),
-        (Self::Pink, "pink", 0xe8_7b_a4, 0xd5_51_81),
-        (Self::Violet, "violet", 0x4a_3a_a7, 0x90_85_e9),
+        (Self::Grid, "grid", 0x00e1_e0d9, 0x002c_2c2a),
+        (Self::Label, "label", 0x006b_6a65, 0x009a_9992),
+        (Self::Band, "band", 0x00f0_efe9, 0x0026_2624),
+        (Self::Ramp1, "ramp1", 0x009c_c4f3, 0x002c_5f9e),
+        (Self::Ramp2, "ramp2", 0x003f_88dc, 0x004a_90e2),
+        (Self::Ramp3, "ramp3", 0x0014_4a8c, 0x00a9_d0ff),
+        (Self::Grey, "grey", 0x00a9_a8a0, 0x006f_6e68),
+        (Self::Blue, "blue", 0x002a_78d6, 0x0039_87e5),
+        (Self::Orange, "orange", 0x00eb_6834, 0x00e0_6a35),
+        (Self::Aqua, "aqua", 0x001b_af7a, 0x0019_9e70),
+        (Self::Yellow, "yellow", 0x00ed_a100, 0x00c9_8500),
+        (Self::Red, "red", 0x00e3_4948, 0x00e6_6767),
+        (Self::Pink, "pink", 0x00e8_7ba4, 0x00d5_5181),
+        (Self::Violet, "violet", 0x004a_3aa7, 0x0090_85e9),
     ];
 
     fn rgb(self) -> RGBColor {
@@ -151,8 +151,7 @@ impl Axis {
     pub(crate) fn linear(most: f64, show: impl Fn(f64) -> String) -> Self {
         let most = if most > 0.0 { most } else { 1.0 };
         let step = step(most / 4.0, &[1.0, 2.0, 5.0, 10.0]);
-        let ticks = (0..).map(|i| f64::from(i) * step).take_while(|at| *at <= most * 1.0001);
-        let ticks = ticks.map(|at| (at, show(at))).collect();
+        let ticks = multiples(step, most).map(|at| (at, show(at))).collect();
         Self { from: 0.0, to: most * 1.06, log: false, ticks }
     }
 
@@ -196,8 +195,7 @@ impl Axis {
             s if step < 3600.0 => format!("{} min", s / 60),
             s => format!("{} h", s / 3600),
         };
-        let ticks =
-            (0..).map(|i| f64::from(i) * step).take_while(|at| *at <= end).map(|at| (at, show(at))).collect();
+        let ticks = multiples(step, end).map(|at| (at, show(at))).collect();
         Self { from: 0.0, to: end, log: false, ticks }
     }
 
@@ -226,6 +224,12 @@ impl Axis {
         let value = if self.log { value.max(f64::MIN_POSITIVE).log10() } else { value };
         value.clamp(self.from, self.to)
     }
+}
+
+/// 0, `step`, … up to `end`.
+fn multiples(step: f64, end: f64) -> impl Iterator<Item = f64> {
+    let last = (end / step * 1.0001).min(100.0) as u32;
+    (0..=last).map(move |i| f64::from(i) * step)
 }
 
 /// The least of `factors` times a power of ten that is at least `least`.

@@ -4,7 +4,7 @@ use super::chart::{Axis, Chart, Colour, Layer, TIPS_MOST};
 use super::codes::Kind;
 use super::numbers::{count, ms, round, seconds};
 use super::series::{Latency, Stretches, steps};
-use crate::run::{Observed, Quantiles, Run, ServiceRun};
+use crate::run::{ColdStart, Observed, Quantiles, Run, ServiceRun};
 
 /// Marks of cold starts.
 const MARKS_MOST: usize = 200;
@@ -15,6 +15,13 @@ const GOOD: [Colour; 2] = [Colour::Ramp1, Colour::Aqua];
 const REFUSED: [Colour; 1] = [Colour::Yellow];
 const ERROR: [Colour; 2] = [Colour::Red, Colour::Pink];
 const NONE: [Colour; 2] = [Colour::Violet, Colour::Grey];
+
+/// One quantity of a stretch.
+type OfLatency = fn(&Latency) -> f64;
+/// One quantity of a look.
+type OfLook = fn(&Observed) -> Option<u64>;
+/// One part of a start.
+type OfStart = fn(&ColdStart) -> Option<f64>;
 
 /// The charts of one service, each of about `points` points.
 pub(crate) fn of_service(run: &Run, service: &ServiceRun, points: usize) -> Vec<Chart> {
@@ -72,7 +79,7 @@ impl Of<'_> {
         let points: Vec<(f64, Latency)> =
             self.stretches.all.iter().filter_map(|s| Some((s.at_s, s.latency?))).collect();
         points.first()?;
-        let lines: [(_, _, fn(&Latency) -> f64, _); 4] = [
+        let lines: [(_, _, OfLatency, _); 4] = [
             (Colour::Grey, "max", |l| l.max, 2),
             (Colour::Ramp1, "p50", |l| l.p50, 4),
             (Colour::Ramp2, "p90", |l| l.p90, 4),
@@ -193,7 +200,7 @@ impl Of<'_> {
         )
     }
 
-    fn looks(&self, title: &str, of: &[(Colour, &str, fn(&Observed) -> Option<u64>)]) -> Option<Chart> {
+    fn looks(&self, title: &str, of: &[(Colour, &str, OfLook)]) -> Option<Chart> {
         let observed = &self.service.observed;
         let mut chart = self.base(title);
         for (colour, name, of) in of {
@@ -211,7 +218,7 @@ impl Of<'_> {
         let most =
             observed.iter().flat_map(|look| of.iter().filter_map(|(.., of)| of(look))).max().unwrap_or(0);
         chart.y = Axis::whole(most);
-        let shown = observed.len().div_ceil(self.points.min(TIPS_MOST).max(1)).max(1);
+        let shown = observed.len().div_ceil(self.points.clamp(1, TIPS_MOST)).max(1);
         let looks: Vec<&Observed> = observed.iter().step_by(shown).collect();
         chart.tips = looks
             .windows(2)
@@ -232,6 +239,7 @@ impl Of<'_> {
             (Colour::Ramp3, "from the intended start", curve(&total.latency_ms)),
             (Colour::Ramp1, "since it left", curve(&total.service_ms)),
             (Colour::Orange, "first token", total.first_token_ms.as_ref().and_then(curve)),
+            (Colour::Violet, "round trip", total.round_trip_ms.as_ref().and_then(curve)),
         ];
         let mut chart = Chart {
             title: "Latency distribution".into(),
@@ -254,7 +262,7 @@ impl Of<'_> {
     fn starts(&self) -> Option<Chart> {
         let starts = &self.service.starts;
         starts.first()?;
-        let parts: [(_, _, fn(&crate::run::ColdStart) -> Option<f64>); 3] = [
+        let parts: [(_, _, OfStart); 3] = [
             (Colour::Grey, "whole answer", |start| Some(start.latency_ms)),
             (Colour::Orange, "queue", |start| start.queue_ms),
             (Colour::Violet, "start", |start| start.start_ms),

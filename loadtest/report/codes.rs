@@ -4,7 +4,7 @@
 /// only chooses colours and the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
-    /// 1xx to 3xx, `grpc 0`, a websocket that ended well.
+    /// 1xx to 3xx, `grpc 0`.
     Good,
     /// 4xx.
     Refused,
@@ -20,14 +20,12 @@ impl Kind {
     /// Of a code as [`crate::run::ServiceRun::codes`] has it.
     pub(crate) fn of(code: &str) -> Self {
         if let Some(status) = code.strip_prefix("grpc ") {
-            return if status == "0" || status == "OK" { Self::Good } else { Self::Error };
+            return if status == "0" { Self::Good } else { Self::Error };
         }
         match code.parse::<u16>() {
             Ok(100..=399) => Self::Good,
             Ok(400..=499) => Self::Refused,
             Ok(_) => Self::Error,
-            // Websockets end with a word; `ok` is theirs.
-            Err(_) if code == "ok" => Self::Good,
             Err(_) => Self::None,
         }
     }

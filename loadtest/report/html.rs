@@ -1,5 +1,7 @@
 //! A run as one page.
 
+use std::fmt::Write as _;
+
 use super::charts::{of_generator, of_service};
 use super::codes::Kind;
 use super::markup::escape;
@@ -236,7 +238,7 @@ fn generator(page: &mut Page, run: &Run) {
         ms(late.max)
     );
     if generator.dropped > 0 {
-        text += &format!(" {} were not sent: too many were open.", count(generator.dropped));
+        let _ = write!(text, " {} were not sent: too many were open.", count(generator.dropped));
     }
     page.line("", &text);
     if let Some(chart) = of_generator(run) {

@@ -13,7 +13,7 @@ pub(crate) fn escape(text: &str) -> String {
             '\n' | '\t' => out.push(c),
             // Controls are not allowed; the others turn the direction of everything that follows them.
             c if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
-                out.push('\u{fffd}')
+                out.push('\u{fffd}');
             }
             c => out.push(c),
         }

@@ -7,7 +7,7 @@ pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() * 4 / 3);
     for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(digit);
@@ -85,7 +85,7 @@ pub(crate) fn share(part: u64, whole: u64) -> String {
 pub(crate) fn percent(fraction: f64) -> String {
     let percent = fraction * 100.0;
     match percent {
-        p if p == 0.0 || p == 100.0 => format!("{p:.0} %"),
+        p if p <= 0.0 || p >= 100.0 => format!("{p:.0} %"),
         p if (1.0..99.0).contains(&p) => format!("{p:.1} %"),
         p if (0.01..99.99).contains(&p) => format!("{p:.2} %"),
         p if p < 0.01 => "< 0.01 %".into(),

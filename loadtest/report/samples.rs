@@ -91,7 +91,8 @@ impl Sample {
         let mut sums = [Sums::default(), Sums::default()];
         for at_s in 0..self.seconds {
             let mut second = Second { at_s, ..Second::default() };
-            let mut histogram = Histogram::<u64>::new(3).unwrap();
+            // Coarser than a run's own: there are many.
+            let mut histogram = Histogram::<u64>::new(1).unwrap();
             let warm_up = (at_s as f64) < warm_up(self.seconds as f64);
             let sums = &mut sums[usize::from(!warm_up)];
             // Some seconds are busier than others.

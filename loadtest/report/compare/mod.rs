@@ -186,6 +186,9 @@ fn remarks(runs: [&Run; 2], pairs: &[(&ServiceRun, &ServiceRun)]) -> Vec<String>
     remarks
 }
 
+/// How it is shown, whether more is better, the two, and which quantiles count.
+type Distribution<'a> = (Unit, bool, [Option<&'a Quantiles>; 2], &'static [(f64, &'static str)]);
+
 fn figures(runs: [&Run; 2], services: [&ServiceRun; 2]) -> Vec<Figure> {
     let stretches = [0, 1].map(|i| Stretches::of(runs[i], services[i]));
     let totals = services.map(|service| &service.total);
@@ -197,7 +200,7 @@ fn figures(runs: [&Run; 2], services: [&ServiceRun; 2]) -> Vec<Figure> {
             [0, 1].map(|i| (totals[i].sent > 0).then(|| stretches[i].failed())),
         ),
     ];
-    let distributions: [(_, _, [Option<&Quantiles>; 2], &[(f64, &'static str)]); 6] = [
+    let distributions: [Distribution<'_>; 6] = [
         (
             Unit::Ms,
             false,
@@ -260,7 +263,7 @@ fn figures(runs: [&Run; 2], services: [&ServiceRun; 2]) -> Vec<Figure> {
     if replicas.iter().any(Option::is_some) {
         let of = |part: fn(&Replicas) -> f64| replicas.each_ref().map(|r| r.as_ref().map(part));
         figures.push(Figure::fact("replica-seconds", Unit::Number, of(|r| r.ready_s)));
-        figures.push(Figure::fact("starting, replica-seconds", Unit::Number, of(|r| r.starting_s)));
+        figures.push(Figure::fact("starting-seconds", Unit::Number, of(|r| r.starting_s)));
         figures.push(Figure::fact("replicas at most", Unit::Count, of(|r| r.ready_most as f64)));
         figures.push(Figure::fact("waiting at most", Unit::Count, of(|r| r.queued_most.unwrap_or(0) as f64)));
     }
