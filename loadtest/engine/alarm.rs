@@ -31,7 +31,6 @@ impl Alarm {
 
     /// Returns at once when it is that late already.
     pub(super) async fn until(&self, at: Instant) -> std::io::Result<()> {
-        let mut count = [0; 8];
         loop {
             let left = at.saturating_duration_since(clock::now());
             if left.is_zero() {
@@ -40,10 +39,9 @@ impl Alarm {
             let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
             let once = Itimerspec { it_interval: zero, it_value: timespec(left) };
             timerfd_settime(self.fd.get_ref(), TimerfdTimerFlags::empty(), &once)?;
-            let mut ready = self.fd.readable().await?;
-            // WOULDBLOCK: of an earlier time that somebody stopped waiting for.
-            let _ = rustix::io::read(self.fd.get_ref(), &mut count);
-            ready.clear_ready();
+            // Nobody reads the timer: setting it makes it unreadable again, and each of its ends is an event of its own. An
+            // event may be of an earlier time that somebody stopped waiting for: then it is not yet time.
+            self.fd.readable().await?.clear_ready();
         }
     }
 }
