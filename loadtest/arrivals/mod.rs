@@ -58,15 +58,6 @@ impl Load {
         Arrivals { load: self, rng, position, next: 0, cursor: rate::Cursor::default() }
     }
 
-    /// How long it takes from the first to the last request it may send. None: no time at all.
-    pub(crate) fn lasts(&self) -> Option<Duration> {
-        match self {
-            Load::Rate(rate, _) => Some(rate.duration()),
-            Load::Trace(offsets) => offsets.last().copied(),
-            Load::Burst(_) | Load::Nothing => None,
-        }
-    }
-
     /// How many requests to expect of each service.
     pub(crate) fn expected(&self) -> f64 {
         match self {

@@ -64,6 +64,7 @@ impl Rate {
     }
 
     /// All of it.
+    #[cfg(test)]
     pub(crate) fn duration(&self) -> Duration {
         self.pieces.last().map_or(Duration::ZERO, |p| Duration::from_secs_f64(p.at + p.lasts))
     }
