@@ -88,7 +88,7 @@ pub(crate) fn execute(scenario: Scenario, text: String, options: Options) -> Res
             });
         }
         warnings.extend(stage.take_warnings());
-        Ok(assemble(&Ended { shared: &shared, stage: &stage, started, ended, finished, text }, observed, warnings))
+        Ok(assemble(&Ended { shared: &shared, stage: &stage, started, at: ended, finished, text }, observed, warnings))
     })
 }
 
@@ -97,14 +97,14 @@ struct Ended<'a> {
     shared: &'a Shared,
     stage: &'a Stage,
     started: String,
-    ended: Instant,
+    at: Instant,
     finished: Finished,
     text: String,
 }
 
 fn assemble(run: &Ended<'_>, observed: Vec<(Vec<Observed>, Vec<String>)>, warnings: Vec<String>) -> Run {
     let (scenario, recorder) = (&run.shared.scenario, &run.shared.recorder);
-    let duration_s = recorder.since(run.ended);
+    let duration_s = recorder.since(run.at);
     let spans: Vec<Option<Span>> =
         run.stage.spans().into_iter().map(|span| span.map(|s| s.until(duration_s))).collect();
     let phases: Vec<Phase> = scenario

@@ -35,11 +35,11 @@ pub(crate) struct Events {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Start {
     /// For a slot.
-    pub(crate) queue_ms: Option<f64>,
+    pub(crate) queue: Option<f64>,
     /// For a replica.
-    pub(crate) start_ms: Option<f64>,
+    pub(crate) replica: Option<f64>,
     /// Until the replica was ready.
-    pub(crate) ready_ms: Option<f64>,
+    pub(crate) ready: Option<f64>,
 }
 
 /// What a request is counted under.
@@ -112,13 +112,13 @@ impl Start {
             let name = parts.next().unwrap_or_default();
             let duration = parts.find_map(|p| p.strip_prefix("dur=")?.trim_matches('"').parse().ok());
             match name {
-                "queue" => found.queue_ms = duration,
-                "start" => found.start_ms = duration,
-                "ready" => found.ready_ms = duration,
+                "queue" => found.queue = duration,
+                "start" => found.replica = duration,
+                "ready" => found.ready = duration,
                 _ => {}
             }
         }
-        (found.start_ms.is_some() || found.ready_ms.is_some()).then_some(found)
+        (found.replica.is_some() || found.ready.is_some()).then_some(found)
     }
 }
 
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_start_is_told_by_server_timing() {
         let start = Start::read("queue;dur=3.5, start;desc=\"x\";dur=20, ready;dur=18").unwrap();
-        let expected = Start { queue_ms: Some(3.5), start_ms: Some(20.0), ready_ms: Some(18.0) };
+        let expected = Start { queue: Some(3.5), replica: Some(20.0), ready: Some(18.0) };
         assert_eq!(start, expected);
         for none in ["", "queue;dur=3", "cache;desc=hit", "db;dur=5"] {
             assert_eq!(Start::read(none), None, "{none}");

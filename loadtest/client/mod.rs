@@ -79,7 +79,9 @@ impl Caller {
         let (mut answer, busy) = self.send(shot, body).await?;
         let mut bytes_in = 0;
         read(answer.body_mut(), |data| bytes_in += data.len() as u64).await?;
-        busy.map(Busy::rest);
+        if let Some(busy) = busy {
+            busy.rest();
+        }
         Ok(self.answer(&answer, bytes_in))
     }
 
@@ -114,7 +116,9 @@ impl Caller {
             }
         })
         .await?;
-        busy.map(Busy::rest);
+        if let Some(busy) = busy {
+            busy.rest();
+        }
         let answer = self.answer(&answer, bytes_in);
         if answer.ok && seen.is_none() {
             return Err(Failure::NoEvent.into());

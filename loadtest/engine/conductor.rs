@@ -86,7 +86,7 @@ impl Conductor<'_> {
         let phases = &self.shared.scenario.timelines[self.timeline].phases;
         let (mut at, mut unsent) = (self.shared.began, Vec::new());
         for (number, phase) in phases.iter().enumerate() {
-            sleep_until((at - AHEAD).into()).await;
+            sleep_until(at.checked_sub(AHEAD).unwrap_or(at).into()).await;
             let sent = self.announce(number, at).await;
             sleep_until(at.into()).await;
             self.begin(number, at);

@@ -131,9 +131,9 @@ impl Recorder {
                 service.starts.push(ColdStart {
                     at_s: self.since(shot.intended),
                     latency_ms: latency.as_secs_f64() * 1e3,
-                    queue_ms: start.queue_ms,
-                    start_ms: start.start_ms,
-                    ready_ms: start.ready_ms,
+                    queue_ms: start.queue,
+                    start_ms: start.replica,
+                    ready_ms: start.ready,
                 });
             }
         }

@@ -79,7 +79,7 @@ fn one(item: &Field<'_>, scale: Scale, folder: &Path, inside: bool) -> Vec<Phase
     }
     let name = fields.take("name").and_then(|f| f.nonempty().map(str::to_owned));
     let warm_up = fields.take("warmUp").and_then(|f| f.boolean()).unwrap_or(false);
-    let lasts = fields.take("for").map(|f| f.duration(MOMENT..=DURATION_MAX));
+    let lasts = fields.take("for").map(|f| f.duration(MOMENT..=DURATION_MAX).ok_or(()));
     let spacings = [("even", Spacing::Even), ("random", Spacing::Random)];
     let spacing = fields.take("spacing").map(|f| (f.choice(&spacings).unwrap_or(Spacing::Even), f));
     let given: Vec<(&str, Field<'_>)> =
@@ -141,8 +141,8 @@ fn repeat(fields: &Fields<'_>, item: &Field<'_>, scale: Scale, folder: &Path, in
 struct Parts<'a, 'f> {
     item: &'a Field<'f>,
     value: &'a Field<'f>,
-    /// Some(None): given and wrong.
-    lasts: Option<Option<Duration>>,
+    /// Err: given and wrong.
+    lasts: Option<Result<Duration, ()>>,
     spacing: Option<Spacing>,
     scale: Scale,
     folder: &'a Path,
@@ -176,8 +176,8 @@ impl Parts<'_, '_> {
     }
 
     fn constant(&self, spacing: Spacing) -> Option<Phase> {
-        let (rate, lasts) = (self.rate(self.value), self.needs_for());
-        let (rate, lasts) = (rate?, lasts?);
+        let (found, lasts) = (rate(self.value), self.needs_for());
+        let (rate, lasts) = (found?, lasts?);
         let word = if spacing == Spacing::Even { "" } else { "random " };
         Some(timed(format!("{word}{rate}/s"), Load::Rate(Rate::constant(rate, lasts), spacing), lasts))
     }
@@ -195,7 +195,7 @@ impl Parts<'_, '_> {
         let fields = self.value.fields();
         let rates = fields.require("rates", "a list of requests per second, such as [10, 50, 100]");
         let rates: Vec<f64> =
-            rates.map(|f| f.list().iter().filter_map(|r| self.rate(r)).collect()).unwrap_or_default();
+            rates.map(|f| f.list().iter().filter_map(|r| rate(r)).collect()).unwrap_or_default();
         let each = fields.require("each", "how long each step lasts, such as 30s");
         let each = each.and_then(|f| f.duration(MOMENT..=DURATION_MAX));
         fields.finish();
@@ -209,8 +209,8 @@ impl Parts<'_, '_> {
     fn ramp(&self) -> Option<Phase> {
         let lasts = self.needs_for();
         let fields = self.value.fields();
-        let from = fields.take("from").map_or(Some(0.0), |f| self.rate(&f));
-        let to = fields.require("to", "requests per second at the end").and_then(|f| self.rate(&f));
+        let from = fields.take("from").map_or(Some(0.0), |f| rate(&f));
+        let to = fields.require("to", "requests per second at the end").and_then(|f| rate(&f));
         fields.finish();
         let (lasts, from, to) = (lasts?, from?, to?);
         let load = Load::Rate(Rate::ramp(from, to, lasts), self.spacing.unwrap_or(Spacing::Even));
@@ -220,14 +220,14 @@ impl Parts<'_, '_> {
     fn burst(&self) -> Option<Phase> {
         self.no_spacing();
         let n = self.value.whole(1..=BURST_MAX)?;
-        let ends = self.lasts.map_or(Some(Ends::Answered), |lasts| lasts.map(Ends::After))?;
+        let ends = self.lasts.transpose().ok()?.map_or(Ends::Answered, Ends::After);
         Some(Phase { name: format!("burst of {n}"), warm_up: false, load: Load::Burst(u64::from(n)), ends })
     }
 
     fn on_off(&self) -> Option<Phase> {
         let lasts = self.needs_for();
         let fields = self.value.fields();
-        let rate = fields.require("rate", "requests per second while it is on").and_then(|f| self.rate(&f));
+        let rate = fields.require("rate", "requests per second while it is on").and_then(|f| rate(&f));
         let turn = |name: &'static str| {
             fields.require(name, "a duration such as 10s").and_then(|f| f.duration(TURN_MIN..=DURATION_MAX))
         };
@@ -251,17 +251,15 @@ impl Parts<'_, '_> {
             fields.take("from").map_or(Some(Duration::ZERO), |f| f.duration(Duration::ZERO..=DURATION_MAX));
         fields.finish();
         let (file, unit, speed, from) = (file?, unit?, speed? * self.scale.speed, from?);
-        let part = self.lasts.map_or(Some(None), |lasts| lasts.map(Some))?;
+        let part = self.lasts.transpose().ok()?;
         let lasts = part.map(|real| real.mul_f64(speed));
         let trace = Trace { column, unit, speed, from, lasts };
-        let (name, read) = match file.strip_prefix("builtin:") {
-            Some(name) => {
-                (name.to_owned(), builtin::trace(name).ok_or_else(unknown).and_then(|t| trace.parse(t)))
-            }
-            None => {
-                let path = self.folder.join(file);
-                (path.display().to_string(), trace.read(&path))
-            }
+        let (name, read) = if let Some(name) = file.strip_prefix("builtin:") {
+            let text = builtin::trace(name).ok_or_else(unknown);
+            (name.to_owned(), text.and_then(|text| trace.parse(text)))
+        } else {
+            let path = self.folder.join(file);
+            (path.display().to_string(), trace.read(&path))
         };
         match read {
             Ok(offsets) => {
@@ -292,15 +290,11 @@ impl Parts<'_, '_> {
         Some(Phase { name: "wait for zero".into(), warm_up: false, load: Load::Nothing, ends })
     }
 
-    fn rate(&self, field: &Field<'_>) -> Option<f64> {
-        field.number(0.0..=RATE_MAX)
-    }
-
     fn needs_for(&self) -> Option<Duration> {
         if self.lasts.is_none() {
             self.item.problem("no `for`", "how long the phase lasts, such as `for: 30s`");
         }
-        self.lasts.flatten()
+        self.lasts?.ok()
     }
 
     fn no_for(&self, why: &str) {
@@ -314,6 +308,10 @@ impl Parts<'_, '_> {
             self.item.problem("`spacing`", "no `spacing` here: it is for rates");
         }
     }
+}
+
+fn rate(field: &Field<'_>) -> Option<f64> {
+    field.number(0.0..=RATE_MAX)
 }
 
 fn unknown() -> TraceError {

@@ -135,7 +135,7 @@ impl Reader<'_> {
         let number =
             |text: &str| text.replace("{{index}}", &copy.to_string()).replace("{{copy}}", &copy.to_string());
         let given = fields.take("name");
-        let name = given.as_ref().map_or(Some("service"), |f| f.nonempty());
+        let name = given.as_ref().map_or(Some("service"), Field::nonempty);
         let name = name.map(number);
         let name = name.map(|n| {
             if several && given.as_ref().is_none_or(same_for_all) { format!("{n}-{copy}") } else { n }
