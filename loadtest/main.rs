@@ -1,7 +1,7 @@
 //! `loadtest`: how a service that scales to zero behaves under load. It only needs a URL.
 //!
 //! `scenario` reads what is to be done, [`arrivals`] says when requests leave, [`engine`] sends them through [`client`],
-//! [`recorder`] counts, [`observe`] looks at replicas, [`execute`] makes a [`run::Run`] of it all, and [`report`] shows it.
+//! [`recorder`] counts, [`observe`] looks at replicas, [`execute`](mod@execute) makes a [`run::Run`] of it all, and [`report`] shows it.
 
 mod arrivals;
 mod builtin;
