@@ -65,20 +65,14 @@ pub(crate) fn execute(scenario: Scenario, text: String, options: Options) -> Res
             seen.is_some_and(|seen| nothing_runs(&seen))
         };
         let progress = Progress::new(shared.scenario.lasts(), options.quiet);
-        let finished = {
-            let shown = async {
-                match &progress {
-                    Some(progress) => progress.show(&shared, &stage).await,
-                    None => std::future::pending().await,
-                }
-            };
-            tokio::select! {
-                finished = threads.lead(&shared, &stage, &is_zero) => finished?,
-                () = shown => unreachable!("bug: it shows for ever"),
-                () = interrupted(&mut signals, &shared, progress.as_ref()) => unreachable!("bug: it waits for ever"),
-            }
+        let shown = show(progress.as_ref(), &shared, &stage);
+        let signalled = interrupted(&mut signals, &shared, progress.as_ref());
+        let finished = tokio::select! {
+            finished = threads.lead(&shared, &stage, &is_zero) => finished?,
+            () = shown => unreachable!("bug: it shows for ever"),
+            () = signalled => unreachable!("bug: it waits for ever"),
         };
-        let ended = clock::now();
+        let at = clock::now();
         drop(progress);
         let mut observed = Vec::new();
         for watch in watches {
@@ -88,7 +82,8 @@ pub(crate) fn execute(scenario: Scenario, text: String, options: Options) -> Res
             });
         }
         warnings.extend(stage.take_warnings());
-        Ok(assemble(&Ended { shared: &shared, stage: &stage, started, at: ended, finished, text }, observed, warnings))
+        let ended = Ended { shared: &shared, stage: &stage, started, at, finished, text };
+        Ok(assemble(&ended, observed, warnings))
     })
 }
 
@@ -211,6 +206,14 @@ fn nothing_runs(seen: &Observed) -> bool {
 }
 
 /// Never returns: the run does.
+async fn show(progress: Option<&Progress>, shared: &Shared, stage: &Stage) {
+    match progress {
+        Some(progress) => progress.show(shared, stage).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Never returns, either.
 async fn interrupted(signals: &mut (Signal, Signal), shared: &Shared, progress: Option<&Progress>) {
     let (interrupt, terminate) = signals;
     for step in 0.. {

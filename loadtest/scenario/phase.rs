@@ -20,7 +20,7 @@ const TURN_MIN: Duration = Duration::from_millis(10);
 const MOMENT: Duration = Duration::from_millis(1);
 const REPEAT_MAX: u32 = 1000;
 const BURST_MAX: u32 = 1_000_000;
-const KINDS: [&str; 9] =
+pub(super) const KINDS: [&str; 9] =
     ["constant", "poisson", "steps", "ramp", "burst", "onOff", "trace", "pause", "waitForZero"];
 
 /// One phase of a timeline.

@@ -8,6 +8,7 @@ mod support;
 
 mod cold;
 mod ends;
+mod https;
 mod kinds;
 mod mistakes;
 mod observe;

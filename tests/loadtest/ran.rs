@@ -39,13 +39,25 @@ pub(crate) fn start_run(lab: &Lab, args: &[&str]) -> Running {
     start(lab, &[&["run"], args, &["--json", &json]].concat())
 }
 
+/// Runs `loadtest run … --json` with this variable to its end.
+pub(crate) async fn run_with(lab: &Lab, args: &[&str], variable: (&str, &str)) -> Ran {
+    let json = lab.text_path("run.json");
+    let mut command = command(lab, &[&["run"], args, &["--json", &json]].concat());
+    command.env(variable.0, variable.1);
+    Running { child: command.spawn().unwrap(), json: json.into() }.end().await.checked()
+}
+
 fn start(lab: &Lab, args: &[&str]) -> Running {
     let json = lab.path("run.json");
     let _ = std::fs::remove_file(&json);
+    Running { child: command(lab, args).spawn().unwrap(), json }
+}
+
+fn command(lab: &Lab, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
     command.args(args).current_dir(lab.dir()).env("TEST_MARK", lab.dir()).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Running { child: command.spawn().unwrap(), json }
+    command
 }
 
 // === impl Running ===

@@ -1,4 +1,4 @@
-//! Thresholds and what the shell sees of them; kept runs.
+//! Thresholds and what the shell sees of them.
 
 use crate::ran::{loadtest, run};
 use crate::support::{Lab, testapp};
@@ -32,24 +32,10 @@ load: [{{burst: 5}}]\n"
 }
 
 #[tokio::test]
-async fn a_kept_run_is_shown_and_compared() {
+async fn json_to_standard_output_is_alone_there() {
     let lab = Lab::new();
     let (_app, addr) = testapp(lab.dir(), &[]).await;
     let url = format!("http://{addr}/");
-    for file in ["a.json", "b.json"] {
-        let args = ["run", "--url", &url, "--rate", "20", "--duration", "1s", "--json", file, "--quiet"];
-        loadtest(&lab, &args).await.exits(0);
-    }
-    let ran = loadtest(&lab, &["compare", "a.json", "b.json", "--html", "both.html"]).await.exits(0);
-    assert!(ran.stdout.contains("p99"), "{}", ran.stdout);
-    assert!(std::fs::read_to_string(lab.path("both.html")).unwrap().contains("<svg"));
-    // What is no run is a mistake.
-    std::fs::write(lab.path("c.json"), "{}").unwrap();
-    for other in ["c.json", "none.json"] {
-        let ran = loadtest(&lab, &["compare", "a.json", other]).await.exits(64);
-        assert!(ran.stderr.contains(other), "{}", ran.stderr);
-    }
-    // To standard output, and nothing else.
     let args = ["run", "--url", &url, "--rate", "10", "--duration", "500ms", "--json", "-"];
     let ran = loadtest(&lab, &args).await.exits(0);
     let run: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
