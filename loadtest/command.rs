@@ -64,8 +64,12 @@ pub(crate) struct RunArgs {
     /// Traces run so many times as fast
     #[arg(long, value_name = "N", default_value_t = 1.0, env = "PILOTLIGHT_TIME_SCALE")]
     pub(crate) time_scale: f64,
-    /// Changes a field of the scenario, such as services[0].timeout=5s
-    #[arg(long, value_name = "FIELD=VALUE")]
+    // Not a doc comment: to rustdoc, brackets are a link.
+    #[arg(
+        long,
+        value_name = "FIELD=VALUE",
+        help = "Changes a field of the scenario, such as services[0].timeout=5s"
+    )]
     pub(crate) set: Vec<Override>,
     /// Threads that send; 0 = half of the cores
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=64), env = "PILOTLIGHT_THREADS")]

@@ -1,7 +1,7 @@
 //! `loadtest`: how a service that scales to zero behaves under load. It only needs a URL.
 //!
 //! `scenario` reads what is to be done, [`arrivals`] says when requests leave, [`engine`] sends them through [`client`],
-//! [`recorder`] counts, [`observe`] looks at replicas, [`execute`] makes a [`run::Run`] of it all, and [`report`] shows it.
+//! [`recorder`] counts, [`observe`] looks at replicas, [`execute`](mod@execute) makes a [`run::Run`] of it all, and [`report`] shows it.
 
 mod arrivals;
 mod builtin;
@@ -58,7 +58,7 @@ fn main() -> ExitCode {
     let ended = match &line.command {
         Command::Run(args) => run(args),
         Command::Validate(args) => validate(args),
-        Command::Report(args) => report(args),
+        Command::Report(args) => show(args),
         Command::Compare(args) => compare(args),
         Command::Scenarios(args) => scenarios(args),
     };
@@ -152,7 +152,7 @@ fn compare(args: &CompareArgs) -> Result<Exit, Exit> {
     Ok(Exit { lines: Vec::new(), code: 0 })
 }
 
-fn report(args: &ReportArgs) -> Result<Exit, Exit> {
+fn show(args: &ReportArgs) -> Result<Exit, Exit> {
     let run = json::read(&args.run).map_err(|error| Exit::config([error.to_string()]))?;
     if let Some(path) = &args.html {
         json::write_whole(path, report::html::render(&run).as_bytes()).map_err(Exit::failed)?;

@@ -10,9 +10,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::discovery::{ApiResource, pinned_kind};
 use kube::{Client, Config};
 
-use super::Of;
 use super::error::ObserveError;
 use super::http::reasons;
+use super::{Of, address_of};
 use crate::run::Observed;
 
 /// More pods than a service of a load test has.
@@ -62,7 +62,7 @@ impl At {
             name: of.text(&fields, "name"),
             namespace: of.text(&fields, "namespace"),
             context: of.text(&fields, "context"),
-            server: of.text(&fields, "server"),
+            server: fields.take("server").and_then(|f| address_of(&f)),
         };
         fields.finish();
         at
@@ -77,7 +77,9 @@ impl At {
         let wrong = |e: &(dyn std::error::Error + 'static)| ObserveError::Kubeconfig(reasons(e));
         if let Some(server) = &self.server {
             let uri = server.parse().map_err(|_| ObserveError::Address(server.clone()))?;
-            return Ok(Config::new(uri));
+            let mut config = Config::new(uri);
+            config.default_retry = false;
+            return Ok(config);
         }
         let mut config = if self.context.is_some() {
             let file = Kubeconfig::read().map_err(|e| wrong(&e))?;

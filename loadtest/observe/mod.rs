@@ -30,6 +30,7 @@ const EVERY: Duration = Duration::from_millis(500);
 const EVERY_LEAST: Duration = Duration::from_millis(50);
 /// Less often than this shows nothing.
 const EVERY_MOST: Duration = Duration::from_mins(1);
+const ADDRESS: &str = "an address, such as http://127.0.0.1:8081";
 const SOURCES: &str = "one of pilotlight, prometheus, kubernetes";
 
 /// What a scenario says under `observe`: where, and how often.
@@ -120,12 +121,15 @@ fn wrong_in<T>(field: &Field<'_>, given: &str) -> Option<T> {
     None
 }
 
-/// An address that [`http::Http`] can ask.
+/// An address that must be there.
 fn address(fields: &Fields<'_>, name: &'static str) -> Option<String> {
-    const FORM: &str = "an address, such as http://127.0.0.1:8081";
-    let field = fields.require(name, FORM)?;
+    address_of(&fields.require(name, ADDRESS)?)
+}
+
+/// An address that [`http::Http`] can ask.
+fn address_of(field: &Field<'_>) -> Option<String> {
     let text = field.nonempty()?;
-    if http::Http::new(text, None).is_ok() { Some(text.to_owned()) } else { field.wrong(FORM) }
+    if http::Http::new(text, None).is_ok() { Some(text.to_owned()) } else { field.wrong(ADDRESS) }
 }
 
 // === impl Source ===
@@ -199,6 +203,7 @@ mod tests {
             ("{pilotlight: {admin: 'ftp://x'}}", "http://"),
             ("{pilotlight: {admin: 'http://x', service: '{{uuid}}'}}", "always the same"),
             ("{pilotlight: {admin: 'http://x', service: '{{cpoy}}'}}", "{{cpoy}}"),
+            ("{kubernetes: {server: 'localhost:8001'}}", "server"),
             ("{prometheus: {url: 'http://x'}}", "metrics"),
             ("{prometheus: {url: 'http://x', metrics: keda}}", "knative"),
             ("{prometheus: {url: 'http://x', queries: {redy: up}}}", "redy"),

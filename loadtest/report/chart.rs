@@ -9,7 +9,7 @@ use super::numbers::{count, round_ms};
 /// Drawn at twice the size at which it is shown: plotters' coordinates are whole numbers.
 const SIZE: (u32, u32) = (1240, 460);
 const FONT: f64 = 30.0;
-const LEFT: u32 = 128;
+const LEFT: u32 = 142;
 const BOTTOM: u32 = 52;
 /// More tips than this are put together.
 pub(crate) const TIPS_MOST: usize = 240;

@@ -15,5 +15,4 @@ mod observe;
 mod open_loop;
 mod ran;
 mod reports;
-mod runner;
 mod verdicts;

@@ -6,7 +6,7 @@
 
 use std::process::Command;
 
-use crate::runner::{Ran, loadtest, run};
+use crate::ran::{Ran, loadtest};
 use crate::support::{Lab, Program, SOON, Serve, wait_until};
 
 /// A service that needs a moment to start, and requests that fill more than one replica.
@@ -24,14 +24,34 @@ fn scenario(serve: &Serve, observe: &str) -> String {
     )
 }
 
+/// Writes a scenario and runs it, with `NAME.html` beside it.
+async fn run(lab: &Lab, name: &str, scenario: &str) -> Ran {
+    let (yaml, html) = (format!("{name}.yaml"), format!("{name}.html"));
+    std::fs::write(lab.path(&yaml), scenario).unwrap();
+    crate::ran::run(lab, &[&yaml, "--html", &html]).await
+}
+
+/// What was seen of one quantity, in order, repeats left out.
+fn seen(ran: &Ran, quantity: &str) -> Vec<u64> {
+    let looks = ran.service()["observed"].as_array().unwrap();
+    let mut values: Vec<u64> = looks.iter().filter_map(|look| look[quantity].as_u64()).collect();
+    values.dedup();
+    values
+}
+
+/// Why nothing was seen.
+fn errors(ran: &Ran) -> Vec<&str> {
+    ran.service()["observe_errors"].as_array().unwrap().iter().map(|error| error.as_str().unwrap()).collect()
+}
+
 /// It was at zero, then started, then several were ready, and at the end none was.
 fn from_zero_and_back(ran: &Ran) {
-    let ready = ran.seen("ready");
-    let looks = &ran.run["services"][0]["observed"];
+    let ready = seen(ran, "ready");
+    let looks = &ran.service()["observed"];
     assert_eq!((ready.first(), ready.last()), (Some(&0), Some(&0)), "{looks:#}");
     assert!(ready.iter().any(|n| *n > 1), "{looks:#}");
-    assert!(ran.seen("starting").iter().any(|n| *n > 0), "{looks:#}");
-    assert!(ran.seen("desired").iter().any(|n| *n > 1), "{looks:#}");
+    assert!(seen(ran, "starting").iter().any(|n| *n > 0), "{looks:#}");
+    assert!(seen(ran, "desired").iter().any(|n| *n > 1), "{looks:#}");
 }
 
 #[tokio::test]
@@ -40,11 +60,11 @@ async fn by_pilotlights_admin_api() {
     let serve = serve(&lab).await;
     let observe = format!("{{every: 50ms, pilotlight: {{admin: 'http://{}'}}}}", serve.admin);
     let ran = run(&lab, "run", &scenario(&serve, &observe)).await;
-    assert_eq!(ran.code, 0, "{}", ran.log);
-    assert!(ran.observe_errors().is_empty(), "{}", ran.log);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(errors(&ran).is_empty(), "{}", ran.stderr);
     from_zero_and_back(&ran);
-    assert!(ran.seen("queued").iter().any(|n| *n > 0) && ran.seen("in_flight").iter().any(|n| *n > 0));
-    assert!(ran.log.contains("replica-seconds"), "{}", ran.log);
+    assert!(seen(&ran, "queued").iter().any(|n| *n > 0) && seen(&ran, "in_flight").iter().any(|n| *n > 0));
+    assert!(ran.stdout.contains("replica-seconds"), "{}", ran.stdout);
     let page = std::fs::read_to_string(lab.path("run.html")).unwrap();
     assert!(page.contains("Replicas over time") && page.contains("waitForZero: 60s"));
 }
@@ -80,11 +100,11 @@ async fn a_source_that_is_not_there_is_told_once_and_disturbs_nothing() {
     ] {
         let text = scenario(&serve, &observe).replace("  - {waitForZero: 60s}\n", "").replace("4s", "1s");
         let ran = run(&lab, name, &text).await;
-        assert_eq!(ran.code, 0, "{}", ran.log);
-        let errors = ran.observe_errors();
-        assert!(errors.len() == 1 && errors[0].as_str().unwrap().contains(reason), "{name}: {errors:?}");
-        assert_eq!(ran.log.matches("replicas cannot be seen").count(), 1, "{}", ran.log);
-        assert_eq!(ran.run["services"][0]["total"]["ok"], 25, "{}", ran.log);
+        assert_eq!(ran.code, 0, "{}", ran.stderr);
+        let errors = errors(&ran);
+        assert!(errors.len() == 1 && errors[0].contains(reason), "{name}: {errors:?}");
+        assert_eq!(ran.stderr.matches("replicas cannot be seen").count(), 1, "{}", ran.stderr);
+        assert_eq!(ran.total()["ok"], 25, "{}", ran.stderr);
     }
 }
 
@@ -94,8 +114,7 @@ async fn mistakes_in_observe_are_found_with_their_place() {
     let text = "load: [{for: 1s, constant: 1}]\nservices:\n  - url: http://127.0.0.1:1/\n    observe:\n      \
                 every: 1ms\n      prometheus: {url: 'http://x', metrics: keda}\n";
     std::fs::write(lab.path("s.yaml"), text).unwrap();
-    let (code, log) = loadtest(&lab, &["validate", "s.yaml"]).await;
-    assert_eq!(code, 64, "{log}");
+    let log = loadtest(&lab, &["validate", "s.yaml"]).await.exits(64).stderr;
     assert!(log.contains("s.yaml:5:") && log.contains("50ms"), "{log}");
     assert!(log.contains("s.yaml:6:") && log.contains("pilotlight, knative"), "{log}");
 }
@@ -124,14 +143,14 @@ async fn by_prometheus() {
     .await;
     let observe = format!("{{every: 100ms, prometheus: {{url: 'http://{address}', metrics: pilotlight}}}}");
     let ran = run(&lab, "run", &scenario(&serve, &observe)).await;
-    assert!(ran.observe_errors().is_empty(), "{}", ran.log);
+    assert!(errors(&ran).is_empty(), "{}", ran.stderr);
     from_zero_and_back(&ran);
 
     let observe = format!(
         "{{every: 100ms, prometheus: {{url: 'http://{address}', queries: {{ready: 'sum(', queued: up}}}}}}"
     );
     let ran = run(&lab, "wrong", &scenario(&serve, &observe).replace("  - {waitForZero: 60s}\n", "")).await;
-    let error = ran.observe_errors()[0].as_str().unwrap();
+    let error = errors(&ran)[0];
     assert!(error.contains("query for ready (sum()") && error.contains("parse error"), "{error}");
 }
 
@@ -168,13 +187,18 @@ async fn by_kubernetes() {
     {
         let observe = format!("{{every: 100ms, kubernetes: {kind}namespace: {namespace}}}}}");
         let ran = run(&lab, name, &scenario(&serve, &observe).replace("  - {waitForZero: 60s}\n", "")).await;
-        assert!(ran.observe_errors().is_empty(), "{}", ran.log);
-        assert_eq!(ran.seen("desired"), [replicas], "{}", ran.log);
-        assert_eq!((ran.seen("ready"), ran.seen("starting")), (vec![0], vec![replicas]), "{}", ran.log);
+        assert!(errors(&ran).is_empty(), "{}", ran.stderr);
+        assert_eq!(seen(&ran, "desired"), [replicas], "{}", ran.stderr);
+        assert_eq!(
+            (seen(&ran, "ready"), seen(&ran, "starting")),
+            (vec![0], vec![replicas]),
+            "{}",
+            ran.stderr
+        );
     }
     let observe = format!("{{every: 100ms, kubernetes: {{namespace: {namespace}, name: none}}}}");
     let ran = run(&lab, "none", &scenario(&serve, &observe).replace("  - {waitForZero: 60s}\n", "")).await;
-    let error = ran.observe_errors()[0].as_str().unwrap();
+    let error = errors(&ran)[0];
     assert!(error.contains("Deployment/none: 404"), "{error}");
     kubectl(&["delete", "namespace", &namespace, "--wait=false"]);
 }

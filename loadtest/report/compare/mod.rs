@@ -10,7 +10,7 @@ pub(crate) use html::render as html;
 pub(crate) use noise::Ranged;
 pub(crate) use text::render as text;
 
-use self::noise::{Stretches, median};
+use self::noise::{Stretches, cold_median};
 use super::numbers::{count, ms, number, percent, seconds};
 use super::replicas::Replicas;
 use crate::run::{Finished, Quantiles, Run, ServiceRun};
@@ -253,10 +253,8 @@ fn figures(runs: [&Run; 2], services: [&ServiceRun; 2]) -> Vec<Figure> {
     if services.iter().any(|service| service.starts_count > 0) {
         let counts = services.map(|service| Some(service.starts_count as f64));
         figures.push(Figure::fact("waited for a start", Unit::Count, counts));
-        let waits = services.map(|service| {
-            let waits: Vec<f64> = service.starts.iter().map(|start| start.latency_ms).collect();
-            (!waits.is_empty()).then(|| median(waits))
-        });
+        let waits =
+            services.map(|service| (!service.starts.is_empty()).then(|| cold_median(&service.starts)));
         figures.push(Figure::judged("cold answer, median", Unit::Ms, waits));
     }
     let replicas = services.map(|service| Replicas::of(&service.observed));

@@ -9,7 +9,7 @@
 use hdrhistogram::Histogram;
 
 use super::super::charts::warm_ups;
-use crate::run::{PER_UNIT, Quantiles, Run, Second, ServiceRun};
+use crate::run::{ColdStart, PER_UNIT, Quantiles, Run, Second, ServiceRun};
 
 /// As many stretches as that say what there is to say.
 const STRETCHES_MOST: u64 = 30;
@@ -156,15 +156,25 @@ fn share_up_to(q: &Quantiles, value: f64) -> f64 {
     low + (high - low) * (value - from) / (to - from)
 }
 
-/// The median of values, with the range between those order statistics that hold it in 95 of 100 cases.
-pub(crate) fn median(mut values: Vec<f64>) -> Ranged {
+/// The median answer of requests that waited for a start. Those that waited at the same time waited for the same thing:
+/// each such crowd counts once, and the range is that of so many independent values.
+pub(crate) fn cold_median(starts: &[ColdStart]) -> Ranged {
+    let mut values: Vec<f64> = starts.iter().map(|start| start.latency_ms).collect();
     values.sort_by(f64::total_cmp);
-    let n = values.len() as f64;
     let Some(&value) = values.get(values.len() / 2) else { return Ranged::default() };
-    let half = 0.98 * n.sqrt();
-    let (low, high) = ((n / 2.0 - half).floor(), (n / 2.0 + half).ceil());
-    let range = (values.len() >= STRETCHES_LEAST && low >= 0.0)
-        .then(|| (values[low as usize], values.get(high as usize).copied().unwrap_or(f64::INFINITY)));
+    let mut spans: Vec<(f64, f64)> =
+        starts.iter().map(|start| (start.at_s, start.at_s + start.latency_ms / 1000.0)).collect();
+    spans.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let (mut crowds, mut end) = (0_usize, f64::NEG_INFINITY);
+    for (from, to) in spans {
+        crowds += usize::from(from > end);
+        end = end.max(to);
+    }
+    // Both as shares of the values.
+    let half = 0.98 / (crowds as f64).sqrt();
+    let at = |share: f64| values.get((share * values.len() as f64).floor() as usize).copied();
+    let range = (crowds >= STRETCHES_LEAST)
+        .then(|| (at(0.5 - half).unwrap_or(0.0), at(0.5 + half).unwrap_or(f64::INFINITY)));
     Ranged { value, range }
 }
 
@@ -205,10 +215,14 @@ mod tests {
     }
 
     #[test]
-    fn a_median_needs_some_values() {
-        assert_eq!(median(vec![]), Ranged::default());
-        assert_eq!(median(vec![3.0, 1.0, 2.0]), Ranged { value: 2.0, range: None });
-        let many = median((0..100).map(f64::from).collect());
-        assert_eq!(many, Ranged { value: 50.0, range: Some((40.0, 60.0)) });
+    fn who_waits_together_counts_once() {
+        let start = |at_s: f64, latency_ms| ColdStart { at_s, latency_ms, ..ColdStart::default() };
+        assert_eq!(cold_median(&[]), Ranged::default());
+        // A hundred that waited for one start, in the order of their latencies.
+        let burst: Vec<_> = (0..100).map(|i| start(f64::from(i) / 1000.0, 500.0 - f64::from(i))).collect();
+        assert_eq!(cold_median(&burst), Ranged { value: 451.0, range: None });
+        // A hundred starts.
+        let many: Vec<_> = (0..100).map(|i| start(f64::from(i) * 10.0, f64::from(i))).collect();
+        assert_eq!(cold_median(&many), Ranged { value: 50.0, range: Some((40.0, 59.0)) });
     }
 }
