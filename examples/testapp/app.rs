@@ -50,6 +50,9 @@ pub(crate) async fn serve(
     if req.uri().path() == "/ws-echo" {
         return Ok(pages::upgrade(req, flight));
     }
+    if req.uri().path() == "/ws" {
+        return Ok(pages::websocket(req, flight));
+    }
     let head = req.method() == Method::HEAD;
     let mut answer = pages::answer(&app, req).await;
     if head {

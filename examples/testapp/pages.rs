@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use base64::Engine as _;
 use bytes::Bytes;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{SinkExt as _, StreamExt as _, TryStreamExt as _, stream};
 use http_body_util::{BodyExt as _, BodyStream, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TRAILER};
@@ -15,6 +16,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::Role;
 
 use crate::app::{App, Flight, until_exists};
 use crate::body::{Body, full, repeat};
@@ -120,6 +123,34 @@ pub(crate) fn upgrade(mut req: Request<Incoming>, flight: Flight) -> Response<Bo
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     answer.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
     answer.headers_mut().insert("upgrade", protocol);
+    answer
+}
+
+/// A websocket that sends every message back.
+pub(crate) fn websocket(mut req: Request<Incoming>, flight: Flight) -> Response<Body> {
+    let Some(key) = req.headers().get("sec-websocket-key").cloned() else {
+        return text(StatusCode::UPGRADE_REQUIRED, "upgrade required");
+    };
+    let on_upgrade = hyper::upgrade::on(&mut req);
+    tokio::spawn(async move {
+        let Ok(upgraded) = on_upgrade.await else { return };
+        let mut socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, None).await;
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_close() {
+                return flight.end();
+            }
+            if (message.is_text() || message.is_binary()) && socket.send(message).await.is_err() {
+                break;
+            }
+        }
+    });
+    let digest = sha1::Sha1::new().chain_update(key).chain_update("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let accept = base64::engine::general_purpose::STANDARD.encode(digest.finalize());
+    let mut answer = Response::new(full(""));
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    answer.headers_mut().insert("connection", HeaderValue::from_static("upgrade"));
+    answer.headers_mut().insert("upgrade", HeaderValue::from_static("websocket"));
+    answer.headers_mut().insert("sec-websocket-accept", HeaderValue::from_str(&accept).expect("base64"));
     answer
 }
 
