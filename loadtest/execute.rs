@@ -60,9 +60,9 @@ pub(crate) fn execute(scenario: Scenario, text: String, options: Options) -> Res
         let stage = Stage::new(shared.scenario.phases().count(), shared.scenario.timelines.len());
         let threads = Threads::start(&shared, options.threads, &tls)?;
         let watches = watches(&shared.scenario, began);
-        let is_zero = |service: usize| {
+        let is_zero = |service: usize, since: f64| {
             let seen = watches[service].as_ref().and_then(Watch::latest);
-            seen.is_some_and(|seen| nothing_runs(&seen))
+            seen.is_some_and(|seen| seen.at_s >= since && nothing_runs(&seen))
         };
         let progress = Progress::new(shared.scenario.lasts(), options.quiet);
         let shown = show(progress.as_ref(), &shared, &stage);

@@ -1,4 +1,4 @@
-//! Waits until an instant, to some ten microseconds. tokio's own timers are good to a millisecond, which would be most of
+//! Waits until an instant, within some ten microseconds. tokio's own timers are good to a millisecond, which would be most of
 //! a fast service's latency.
 
 use std::os::fd::OwnedFd;

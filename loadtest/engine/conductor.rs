@@ -18,8 +18,8 @@ const AHEAD: Duration = Duration::from_millis(20);
 /// Between two looks whether replicas are gone.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Whether a service is known to be without replicas.
-pub(crate) type IsZero<'a> = dyn Fn(usize) -> bool + 'a;
+/// Whether a service was seen without replicas at or after this second of the run.
+pub(crate) type IsZero<'a> = dyn Fn(usize, f64) -> bool + 'a;
 
 /// Where a run stands, for the progress display and for the report.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Conductor<'_> {
                     clock::now() + AHEAD
                 }
                 Ends::AtZero(most) => {
-                    self.zero(phase, at + most).await;
+                    self.zero(phase, at, at + most).await;
                     clock::now() + AHEAD
                 }
             };
@@ -126,9 +126,11 @@ impl Conductor<'_> {
     }
 
     /// Returns when none of its services has a replica any more.
-    async fn zero(&self, phase: &Phase, latest: Instant) {
+    async fn zero(&self, phase: &Phase, began: Instant, latest: Instant) {
         let services = &self.shared.scenario.timelines[self.timeline].services;
-        let not_at_zero = |service: &&usize| !(self.is_zero)(**service);
+        // What was seen before may be the zero before the last phase's requests.
+        let since = self.shared.recorder.since(began);
+        let not_at_zero = |service: &&usize| !(self.is_zero)(**service, since);
         while let Some(service) = services.iter().find(not_at_zero) {
             if clock::now() >= latest {
                 let name = &self.shared.scenario.services[*service].name;
