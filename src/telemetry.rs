@@ -5,37 +5,42 @@ use std::time::SystemTime;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::clock;
 use crate::config::flags::{LogConfig, LogFormat, LogLevel};
 
 /// Begins logging. To be called once.
 pub fn init(config: LogConfig) {
-    let level = match config.level {
-        LogLevel::Error => "error",
-        LogLevel::Warn => "warn",
-        LogLevel::Info => "info",
-        // Its own steps; the libraries' only when they matter.
-        LogLevel::Debug => "warn,pilotlight=debug",
-        LogLevel::Trace => "info,pilotlight=trace",
+    // Its own steps; the libraries' only when they matter.
+    let (theirs, ours) = match config.level {
+        LogLevel::Error => (Level::ERROR, Level::ERROR),
+        LogLevel::Warn => (Level::WARN, Level::WARN),
+        LogLevel::Info => (Level::INFO, Level::INFO),
+        LogLevel::Debug => (Level::WARN, Level::DEBUG),
+        LogLevel::Trace => (Level::INFO, Level::TRACE),
     };
-    let filter = EnvFilter::new(level);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let filter = Targets::new().with_default(theirs).with_target("pilotlight", ours);
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         // A closed terminal or a dead collector must not end the task that logs: without this a failed write is
         // itself printed to standard error, and that panics.
         .log_internal_errors(false);
     // A second call, as tests in one process make, keeps the first.
     let _ = match config.format {
-        LogFormat::Json => builder.json().flatten_event(true).with_target(false).try_init(),
+        LogFormat::Json => {
+            let layer = layer.json().flatten_event(true).with_target(false);
+            tracing_subscriber::registry().with(filter).with(layer).try_init()
+        }
         LogFormat::Text => {
             let colour = std::io::IsTerminal::is_terminal(&std::io::stderr());
-            builder.with_ansi(colour).event_format(Lines).try_init()
+            let layer = layer.with_ansi(colour).event_format(Lines);
+            tracing_subscriber::registry().with(filter).with(layer).try_init()
         }
     };
 }

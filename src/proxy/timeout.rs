@@ -26,7 +26,15 @@ use crate::clock;
 use crate::config::spec::Timeouts;
 
 tokio::task_local! {
-    static CURRENT: Arc<Watch>;
+    static CURRENT: Current;
+}
+
+/// The watch of a task.
+#[derive(Debug)]
+struct Current {
+    watch: Arc<Watch>,
+    /// The task is the one that looks at it.
+    looks: bool,
 }
 
 /// When bytes last passed for the request that a task answers, and how long it may go without.
@@ -67,7 +75,7 @@ pub struct Armed(Arc<Watch>);
 #[derive(Debug)]
 pub struct Watched<F: Future> {
     #[pin]
-    task: TaskLocalFuture<Arc<Watch>, F>,
+    task: TaskLocalFuture<Current, F>,
     watch: Arc<Watch>,
     timer: Option<Timer>,
 }
@@ -82,9 +90,13 @@ struct Timer {
 /// A timer that has fired is set to some time that is far off.
 const AFTER_ALARM: Duration = Duration::from_hours(1);
 
-/// The wait for a response's head: until it is over, the task is woken by its watch's alarm.
+/// Wakes who waits for a response's head, until it is dropped.
 #[derive(Debug)]
-struct Alarm(Arc<Watch>);
+struct Alarm {
+    watch: Arc<Watch>,
+    /// Of a wait in another task than the watch's (a stream that has begun with heartbeats), or in none that is watched.
+    own: Option<Pin<Box<Sleep>>>,
+}
 
 /// Spawns hyper's tasks with a watch each: an HTTP/2 stream is one.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,7 +119,7 @@ impl Watch {
 
     /// The watch of the task that runs; outside of any, one that nobody looks at.
     pub fn current() -> Arc<Self> {
-        CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Self::new())
+        CURRENT.try_with(|current| current.watch.clone()).unwrap_or_else(|_| Self::new())
     }
 
     /// Bytes passed.
@@ -173,23 +185,43 @@ impl Watch {
 }
 
 /// `task` with the watch of the task that runs now: what it arms bounds this one.
-pub fn for_current<F: Future>(task: F) -> TaskLocalFuture<Arc<Watch>, F> {
-    CURRENT.scope(Watch::current(), task)
+pub fn for_current<F: Future>(task: F) -> impl Future<Output = F::Output> + use<F> {
+    CURRENT.scope(Current { watch: Watch::current(), looks: false }, task)
 }
 
 // === impl Alarm ===
 
 impl Alarm {
-    fn set(watch: Arc<Watch>, at: Instant) -> Self {
+    fn set(at: Instant) -> Self {
+        let watch = Watch::current();
+        if !CURRENT.try_with(|current| current.looks).unwrap_or_default() {
+            return Self { watch, own: Some(Box::pin(sleep_until(at.into()))) };
+        }
         watch.rung.store(false, Relaxed);
         watch.set_alarm(Some(at));
-        Self(watch)
+        Self { watch, own: None }
+    }
+
+    fn reset(&mut self, at: Instant) {
+        match &mut self.own {
+            Some(timer) => timer.as_mut().reset(at.into()),
+            None => self.watch.set_alarm(Some(at)),
+        }
+    }
+
+    fn rings(&mut self, cx: &mut Context<'_>) -> bool {
+        match &mut self.own {
+            Some(timer) => timer.as_mut().poll(cx).is_ready(),
+            None => self.watch.rung.swap(false, Relaxed),
+        }
     }
 }
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        self.0.set_alarm(None);
+        if self.own.is_none() {
+            self.watch.set_alarm(None);
+        }
     }
 }
 
@@ -208,7 +240,8 @@ impl<F: Future> Watched<F> {
     /// `task` with a watch of its own.
     pub fn new(task: F) -> Self {
         let watch = Watch::new();
-        Self { task: CURRENT.scope(watch.clone(), task), watch, timer: None }
+        let current = Current { watch: watch.clone(), looks: true };
+        Self { task: CURRENT.scope(current, task), watch, timer: None }
     }
 }
 
@@ -291,7 +324,7 @@ where
 /// "Response start" counts from the last byte that the app took: from `sent` for a request without a body, and anew
 /// with every piece of an upload. While it is the client that sends nothing, "idle" counts instead, so that neither a
 /// long upload nor an app that thinks long is cut. `answer` comes pinned, or every connection would hold its memory
-/// twice. `uploading` is the watch of a request with a body. Runs in a task that is [`Watched`], whose timer it uses.
+/// twice. `uploading` is the watch of a request with a body. Uses the timer of the task that it runs in, if that is [`Watched`].
 pub async fn until_head<T>(
     mut answer: Pin<&mut impl Future<Output = T>>,
     timeouts: &Timeouts,
@@ -325,15 +358,15 @@ pub async fn until_head<T>(
         (None, Some(next)) => next,
         (None, None) => return Ok(answer.await),
     };
-    let alarm = Alarm::set(Watch::current(), next);
+    let mut alarm = Alarm::set(next);
     let answered = poll_fn(|cx| {
         if let Poll::Ready(output) = answer.as_mut().poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        if alarm.0.rung.swap(false, Relaxed) {
+        while alarm.rings(cx) {
             match look(clock::now()) {
                 (Some(stage), _) => return Poll::Ready(Err(stage)),
-                (None, next) => alarm.0.set_alarm(next),
+                (None, next) => alarm.reset(next.expect("bounds do not go away")),
             }
         }
         Poll::Pending
@@ -419,6 +452,19 @@ mod tests {
                 let never = until_head(pin!(pending::<()>()), &timeouts(60, 10), sent, None, None).await;
                 assert_eq!((never, (clock::now() - sent).as_secs()), (Err(Stage::ResponseStart), 60));
             }
+        })
+        .await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_in_a_task_of_its_own_is_bounded_too() {
+        watched(async {
+            let sent = clock::now();
+            let wait = for_current(async move {
+                until_head(pin!(pending::<()>()), &timeouts(60, 10), sent, None, None).await
+            });
+            assert_eq!(tokio::spawn(wait).await.unwrap(), Err(Stage::ResponseStart));
+            assert_eq!((clock::now() - sent).as_secs(), 60);
         })
         .await;
     }

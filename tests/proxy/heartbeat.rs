@@ -178,6 +178,21 @@ async fn a_timeout_and_another_answer_abort_too() {
 }
 
 #[tokio::test]
+async fn an_app_is_not_waited_for_longer_because_of_them() {
+    let lab = Lab::new();
+    let gate = lab.gate("start");
+    let app = slow(&lab, Setup::Activator, &gate).set("timeouts.responseStart", "1s");
+    let serve = lab.services(&[&app]).serve().start().await;
+    let call = Call::get(&host("llm"), "/v1/hang").header("accept", "text/event-stream");
+    let mut stream = call.open(serve.traffic).await.unwrap();
+    beats(&mut stream, 2).await;
+    gate.open();
+    assert!(stream.rest().await.is_err(), "it is cut");
+    outcomes(&serve, "aborted", 1).await;
+    serve.wait_service("llm", "idle", |s| s["in_flight"] == 0 && s["queued"] == 0).await;
+}
+
+#[tokio::test]
 async fn only_streams_of_services_that_want_it_have_them() {
     let lab = Lab::new();
     let gate = lab.gate("start");
