@@ -12,7 +12,7 @@ use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use libfuzzer_sys::fuzz_target;
-use pilotlight::proxy::body::RequestBody;
+use pilotlight::proxy::request_body::RequestBody;
 use pilotlight::proxy::replay::Kept;
 use pilotlight_fuzz::http1::{self, End};
 use pilotlight_fuzz::memory::{Wire, drive};

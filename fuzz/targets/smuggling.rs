@@ -11,11 +11,12 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use libfuzzer_sys::fuzz_target;
-use pilotlight::proxy::body::{Body, RequestBody};
+use pilotlight::proxy::body::Body;
+use pilotlight::proxy::request_body::RequestBody;
 use pilotlight::proxy::client;
 use pilotlight::proxy::error::{Dialect, ProxyError};
 use pilotlight::proxy::framing::{Framing, MAX_HEAD};
-use pilotlight::proxy::h1::upload::Upload;
+use pilotlight::proxy::h1::outgoing::Outgoing;
 use pilotlight::proxy::head;
 use pilotlight_fuzz::http1::{self, End, Message};
 use pilotlight_fuzz::memory::{Wire, drive};
@@ -43,7 +44,7 @@ async fn forward(
     let mut request = request.map(RequestBody::from);
     head::canonical(&mut request, conn, &http::HeaderValue::from_static("fixed.example"))?;
     head::shape(&mut request, client::Wire::H1)?;
-    let mut upload = Upload::new(&mut request, Vec::new());
+    let mut upload = Outgoing::new(&mut request, Vec::new());
     let mut written = Vec::new();
     let whole = poll_fn(|cx| upload.poll(cx, &mut written)).await.is_ok();
     Ok(Fate::Sent(written, whole))

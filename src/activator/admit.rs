@@ -10,11 +10,11 @@ use super::heartbeat::Pulse;
 use super::service::{Charge, Service};
 use crate::clock;
 use crate::policy::line::Tenant;
-use crate::proxy::body::{Prefetched, RequestBody};
 use crate::proxy::breaker::Refused;
 use crate::proxy::error::{ProxyError, Refusal, Stage};
 use crate::proxy::fault;
 use crate::proxy::head::Traits;
+use crate::proxy::request_body::{Prefetched, RequestBody};
 use crate::proxy::server::{Conn, STREAM_WINDOW};
 use crate::proxy::{Permit, Place};
 

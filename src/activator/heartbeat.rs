@@ -17,9 +17,10 @@ use super::Activator;
 use super::models::{Look, json};
 use super::service::Service;
 use crate::clock;
-use crate::proxy::body::{Body, RequestBody};
+use crate::proxy::body::Body;
 use crate::proxy::error::Dialect;
 use crate::proxy::heartbeat::{EVENT_STREAM, begin};
+use crate::proxy::request_body::RequestBody;
 use crate::proxy::server::Conn;
 
 /// Waits with a request, to begin its response once it has waited for a period.

@@ -23,10 +23,11 @@ use tokio::time::timeout;
 use super::Activator;
 use super::service::Service;
 use crate::config::models::NAME_MAX;
-use crate::proxy::body::{Body, RequestBody};
+use crate::proxy::body::Body;
 use crate::proxy::error::{Dialect, ProxyError};
 use crate::proxy::fault;
 use crate::proxy::host::without_port;
+use crate::proxy::request_body::RequestBody;
 use crate::proxy::server::Conn;
 
 pub mod json;

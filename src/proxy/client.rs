@@ -15,12 +15,12 @@ use http::{Request, Response};
 use parking_lot::Mutex;
 use rustix::net::sockopt;
 
-use super::body::RequestBody;
 use super::detect::Spoken;
 use super::download::Download;
 use super::h1::{self, Connection, Finished, Unanswered};
 use super::head;
 use super::replay::Kept;
+use super::request_body::RequestBody;
 use super::send_error::{SendError, Unprocessed};
 use super::shared::Shared;
 use crate::clock;

@@ -20,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::body::{Body, BodyError};
 use super::metrics::ServiceMetrics;
-use super::timeout;
+use super::watch;
 
 /// What event streams are sent as.
 pub const EVENT_STREAM: &str = "text/event-stream";
@@ -74,7 +74,7 @@ pub async fn begin(
     period: Duration,
     metrics: Arc<ServiceMetrics>,
 ) -> Response<Body> {
-    let mut answer = AbortOnDropHandle::new(tokio::spawn(timeout::for_current(answer)));
+    let mut answer = AbortOnDropHandle::new(tokio::spawn(watch::for_current(answer)));
     // So that this task is woken by the answer even if the client never lets it poll the body, and looks at the watch.
     let early = std::future::poll_fn(|cx| {
         Poll::Ready(match Pin::new(&mut answer).poll(cx) {

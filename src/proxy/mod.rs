@@ -38,6 +38,7 @@ pub mod metrics;
 pub mod places;
 pub mod present;
 pub mod replay;
+pub mod request_body;
 pub mod seldom;
 pub mod send_error;
 pub mod server;
@@ -45,6 +46,7 @@ pub mod shared;
 pub mod signals;
 pub mod timeout;
 pub mod upgrade;
+pub mod watch;
 pub mod websocket;
 
 /// The line in front of a service's replicas.

@@ -13,9 +13,9 @@ use http::Request;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 
-use super::body::{Prefetched, RequestBody};
 use super::head;
-use super::timeout::Watch;
+use super::request_body::{Prefetched, RequestBody};
+use super::watch::Watch;
 
 /// As much of a body is kept until its request is answered. Apps refuse streams at once, so more is seldom sent.
 const KEPT: u64 = 64 * 1024;

@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::runtime::Handle;
 
-use super::body::{Body, BodyError, RequestBody};
+use super::body::{Body, BodyError};
 use super::error::{Dialect, ProxyError};
 use super::forwarded::Forwarded;
 use super::framing::{MAX_HEAD, MAX_TARGET, Refused};
@@ -28,9 +28,10 @@ use super::guarded::{Guarded, Patience};
 use super::hangup::Hangup;
 use super::metrics::{self, OpenConnection};
 use super::places::Places;
+use super::request_body::RequestBody;
 use super::seldom::Seldom;
 use super::signals::Signals;
-use super::timeout::{Watched, WatchedExecutor};
+use super::watch::{Watched, WatchedExecutor};
 use crate::drain::{Drain, Open};
 
 /// Bounds of one connection; what a client can make us hold.

@@ -16,7 +16,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 
-use super::body::RequestBody;
+use super::request_body::RequestBody;
 use crate::clock;
 
 /// Read ahead of a slow client, for each stream.

@@ -20,13 +20,13 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
-use super::body::RequestBody;
 use super::client::Wire;
 use super::download::{Download, Tunnel};
 use super::error::{ProxyError, Stage};
 use super::exchange::Exchange;
+use super::request_body::RequestBody;
 use super::signals::Held;
-use super::timeout::{Deadline, Watch, Watched};
+use super::watch::{Deadline, Watch, Watched};
 use super::websocket::{self, Frames};
 use crate::drain::Drain;
 

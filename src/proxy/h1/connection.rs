@@ -16,10 +16,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::decode::Decoder;
 use super::head::{self, Head};
-use super::upload::Upload;
+use super::outgoing::Outgoing;
 use super::{Answer, Error};
 use crate::net::TcpStream;
-use crate::proxy::body::RequestBody;
+use crate::proxy::request_body::RequestBody;
 
 /// What may come before a response's head: thousands of interim responses, and what is read ahead of the head.
 pub const MAX_BEFORE_HEAD: usize = 256 * 1024;
@@ -108,7 +108,7 @@ impl Connection {
         request: &mut Request<RequestBody>,
     ) -> Result<Response<Answer>, Unanswered> {
         let without_body = request.body().is_end_stream();
-        let mut upload = Upload::new(request, std::mem::take(&mut self.out));
+        let mut upload = Outgoing::new(request, std::mem::take(&mut self.out));
         let (mut heard, mut failed) = (0, None);
         let answered = poll_fn(|cx| {
             if failed.is_none()
@@ -195,7 +195,7 @@ impl Connection {
 
     /// The answer has begun, and not all of the request is written. A client may send all of it before it reads
     /// anything, so it goes on in a task of its own, also while nobody reads the answer.
-    fn send_on(self, mut upload: Upload) -> (Self, Rest) {
+    fn send_on(self, mut upload: Outgoing) -> (Self, Rest) {
         let Stream::Whole(stream) = self.stream else { unreachable!("bug: a request on half a connection") };
         let (reader, mut writer) = split(stream);
         let rest = tokio::spawn(async move {

@@ -1,7 +1,7 @@
 //! HTTP/1.1 towards an app, on our own I/O.
 //!
 //! ```text
-//! request ──► encode ──► upload ──► connection ──► head ──► Response<Answer> ──► decode ──► frames
+//! request ──► encode ──► outgoing ──► connection ──► head ──► Response<Answer> ──► decode ──► frames
 //! ```
 //!
 //! hyper's client runs each connection in a task of its own: a request is boxed, goes through a channel, and its
@@ -19,7 +19,7 @@ pub mod connection;
 pub mod decode;
 pub mod encode;
 pub mod head;
-pub mod upload;
+pub mod outgoing;
 
 pub use answer::{Answer, Finished};
 pub use connection::{Connection, Unanswered};

@@ -11,7 +11,7 @@ use tokio::io::AsyncWrite;
 
 use super::Error;
 use super::encode::{self, Coding};
-use crate::proxy::body::{Prefetched, RequestBody};
+use crate::proxy::request_body::{Prefetched, RequestBody};
 
 /// Pieces of a body up to this size are copied behind what is written before them: cheaper than a vectored write.
 const COPIED: usize = 4 * 1024;
@@ -20,7 +20,7 @@ const GATHERED: usize = 16 * 1024;
 
 /// One request, from its head to the end of its body.
 #[derive(Debug)]
-pub struct Upload {
+pub struct Outgoing {
     body: RequestBody,
     coding: Coding,
     /// Encoded: from `written` on, then `data`, then `tail`.
@@ -45,9 +45,9 @@ enum At {
     End,
 }
 
-// === impl Upload ===
+// === impl Outgoing ===
 
-impl Upload {
+impl Outgoing {
     /// Takes the body out of `request`, and encodes its head into `out`, which is empty.
     pub fn new(request: &mut Request<RequestBody>, mut out: Vec<u8>) -> Self {
         let body = std::mem::take(request.body_mut());
