@@ -165,10 +165,12 @@ impl HttpBody for AppBody {
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
+                let of_client = error.of_client().is_some();
                 let error = BodyError::App(error);
                 this.armed = None;
-                if let Some(exchange) = this.exchange.take() {
-                    exchange.cut_short(&error);
+                match this.exchange.take() {
+                    Some(exchange) if !of_client => exchange.cut_short(&error),
+                    _ => {}
                 }
                 // hyper drops what it has not written when a body fails: what came before goes out first, and be it
                 // that it came at the same moment.

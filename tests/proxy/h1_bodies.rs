@@ -12,6 +12,7 @@ on_each_setup!(
     chunks_and_trailers_pass_both_ways,
     a_get_keeps_its_body,
     an_early_response_comes_while_the_body_is_sent,
+    a_client_that_breaks_off_behind_an_early_answer_frees_its_slot,
     a_response_that_is_complete_before_the_body_frees_the_app,
     an_app_that_refuses_a_body_is_heard,
 );
@@ -85,6 +86,34 @@ async fn an_early_response_comes_while_the_body_is_sent(setup: Setup) {
     assert!(text.starts_with("HTTP/1.1 200") && !text.contains("late"), "{text}");
     client.send(vec![b'x'; 99_997]).await;
     client.until("late\r\n0\r\n\r\n").await;
+}
+
+async fn a_client_that_breaks_off_behind_an_early_answer_frees_its_slot(setup: Setup) {
+    let app = RawApp::start(|mut conn| async move {
+        let Some(_) = conn.head().await else { return };
+        conn.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nearly\r\n").await.unwrap();
+        // It waits for all of the body before it goes on.
+        while conn.some().await > 0 {}
+    })
+    .await;
+    let way = Way::through(setup).at(app.addr).start().await;
+    for coding in ["content-length: 100000\r\n\r\nbegun", "transfer-encoding: chunked\r\n\r\n5\r\nbeg"] {
+        for reset in [false, true] {
+            let mut client = Raw::connect(way.traffic).await;
+            client.send(format!("POST / HTTP/1.1\r\nhost: {}\r\n{coding}", way.host())).await;
+            client.until("early").await;
+            if reset {
+                client.reset();
+            } else {
+                client.finish().await;
+            }
+            way.idle().await;
+        }
+    }
+    if setup != Setup::Both {
+        let blamed = way.metric("pilotlight_app_errors_total{kind=\"cut_short\"}").await;
+        assert!(!(blamed > 0.0), "the app has done nothing wrong");
+    }
 }
 
 async fn a_response_that_is_complete_before_the_body_frees_the_app(setup: Setup) {

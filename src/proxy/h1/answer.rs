@@ -7,7 +7,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use super::Error;
-use super::connection::{Connection, Rest};
+use super::connection::{Connection, Rest, Writer};
 use super::decode::Decoder;
 use crate::net::TcpStream;
 
@@ -17,8 +17,19 @@ pub struct Answer {
     connection: Box<Connection>,
     decoder: Decoder,
     keeps_alive: bool,
-    /// The request's body is still on its way.
-    rest: Option<Rest>,
+    upload: Upload,
+}
+
+/// What has become of the request since its answer began.
+#[derive(Debug)]
+enum Upload {
+    /// All of it had gone out by then.
+    Whole,
+    /// → `Sent`, `Failed`.
+    Going(Rest),
+    Sent(Writer),
+    /// The app does not take it, and may go on with its answer all the same.
+    Failed,
 }
 
 /// What is left of a connection after its answer.
@@ -41,7 +52,8 @@ impl Answer {
         keeps_alive: bool,
         rest: Option<Rest>,
     ) -> Self {
-        Self { connection, decoder, keeps_alive, rest }
+        let upload = rest.map_or(Upload::Whole, Upload::Going);
+        Self { connection, decoder, keeps_alive, upload }
     }
 
     /// The answer is read; what becomes of its connection.
@@ -49,15 +61,30 @@ impl Answer {
         if !(self.keeps_alive && self.decoder.is_done() && self.connection.read.is_empty()) {
             return Finished::Over;
         }
-        match self.rest {
-            None => Finished::Ready(self.connection),
-            Some(rest) => Finished::Sending(self.connection, rest),
+        match self.upload {
+            Upload::Whole => Finished::Ready(self.connection),
+            Upload::Going(rest) => Finished::Sending(self.connection, rest),
+            Upload::Sent(writer) => Finished::Ready(Box::new(self.connection.unsplit(writer))),
+            Upload::Failed => Finished::Over,
         }
     }
 
     /// The connection after 101, and what has come of the other protocol. `None` while the request is still on its way.
     pub fn into_stream(self) -> Option<(TcpStream, BytesMut)> {
         self.connection.into_stream()
+    }
+
+    /// Looks after the rest of the request while the app says nothing. If it is the client who broke it off, an app that
+    /// waits for more of it would be waited for in vain.
+    fn look_after_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Error> {
+        let Upload::Going(rest) = &mut self.upload else { return Ok(()) };
+        let Poll::Ready(ended) = Pin::new(rest).poll(cx) else { return Ok(()) };
+        self.upload = match ended {
+            Ok(Ok(writer)) => Upload::Sent(writer),
+            Ok(Err(error @ Error::Client(_))) => return Err(error),
+            Ok(Err(_)) | Err(_) => Upload::Failed,
+        };
+        Ok(())
     }
 }
 
@@ -69,17 +96,21 @@ impl HttpBody for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        let Self { connection, decoder, .. } = &mut *self;
+        let this = &mut *self;
         loop {
-            if let Some(frame) = decoder.next(&mut connection.read)? {
+            if let Some(frame) = this.decoder.next(&mut this.connection.read)? {
                 return Poll::Ready(Some(Ok(frame)));
             }
-            if decoder.is_done() {
+            if this.decoder.is_done() {
                 return Poll::Ready(None);
             }
-            let came = ready!(connection.poll_fill(cx)).map_err(Error::Io)?;
-            if came == 0 && decoder.is_to_close() {
-                *decoder = Decoder::Done;
+            let filled = this.connection.poll_fill(cx).map_err(Error::Io);
+            if filled.is_pending() {
+                this.look_after_upload(cx)?;
+            }
+            let came = ready!(filled)?;
+            if came == 0 && this.decoder.is_to_close() {
+                this.decoder = Decoder::Done;
             } else if came == 0 {
                 return Poll::Ready(Some(Err(Error::Closed)));
             }
@@ -102,7 +133,7 @@ impl Finished {
     pub async fn ready(self) -> Option<Box<Connection>> {
         match self {
             Self::Ready(connection) => Some(connection),
-            Self::Sending(connection, rest) => Some(Box::new(connection.unsplit(rest.await.ok()??))),
+            Self::Sending(connection, rest) => Some(Box::new(connection.unsplit(rest.await.ok()?.ok()?))),
             Self::Over => None,
         }
     }

@@ -47,8 +47,10 @@ enum Stream {
     Half(ReadHalf<TcpStream>),
 }
 
-/// The rest of an upload whose answer has begun. Gives its half of the connection back if all went out.
-pub(super) type Rest = AbortOnDropHandle<Option<(WriteHalf<TcpStream>, Vec<u8>)>>;
+/// The rest of an upload whose answer has begun. Gives its half of the connection back when all went out.
+pub(super) type Rest = AbortOnDropHandle<Result<Writer, Error>>;
+/// A connection's half, and the buffer for the next request's head.
+pub(super) type Writer = (WriteHalf<TcpStream>, Vec<u8>);
 
 /// Why a request has no answer.
 #[derive(Debug)]
@@ -93,7 +95,7 @@ impl Connection {
     }
 
     /// Whole again, after the rest of an upload went out.
-    pub(super) fn unsplit(self, (writer, out): (WriteHalf<TcpStream>, Vec<u8>)) -> Self {
+    pub(super) fn unsplit(self, (writer, out): Writer) -> Self {
         let stream = match self.stream {
             Stream::Half(reader) => Stream::Whole(reader.unsplit(writer)),
             whole @ Stream::Whole(_) => whole,
@@ -199,8 +201,8 @@ impl Connection {
         let Stream::Whole(stream) = self.stream else { unreachable!("bug: a request on half a connection") };
         let (reader, mut writer) = split(stream);
         let rest = tokio::spawn(async move {
-            let sent = poll_fn(|cx| upload.poll(cx, &mut writer)).await;
-            sent.is_ok().then(|| (writer, upload.into_buffer()))
+            poll_fn(|cx| upload.poll(cx, &mut writer)).await?;
+            Ok((writer, upload.into_buffer()))
         });
         (Self { stream: Stream::Half(reader), ..self }, AbortOnDropHandle::new(rest))
     }
