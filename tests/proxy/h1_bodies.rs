@@ -111,8 +111,8 @@ async fn a_client_that_breaks_off_behind_an_early_answer_frees_its_slot(setup: S
         }
     }
     if setup != Setup::Both {
-        let blamed = way.metric("pilotlight_app_errors_total{kind=\"cut_short\"}").await;
-        assert!(!(blamed > 0.0), "the app has done nothing wrong");
+        let metrics = way.metrics().await;
+        assert!(!metrics.contains("cut_short"), "the app has done nothing wrong: {metrics}");
     }
 }
 
