@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use http::{Request, request};
+use http::Request;
 
 use crate::admin::guard::Guard;
 use crate::config::files::Found;
@@ -30,8 +30,8 @@ pub fn load(files: &[(&str, &[u8])]) -> Result<Loaded, Problems> {
 }
 
 /// Whether a request starts nothing by this rule.
-pub fn no_wake(rule: &NoWake, parts: &request::Parts) -> bool {
-    rule.matches(parts)
+pub fn no_wake<B>(rule: &NoWake, request: &Request<B>) -> bool {
+    rule.matches(request)
 }
 
 /// Whether the admin port takes a request.
